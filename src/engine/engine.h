@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The one interface to "a machine". Above it nobody knows how a machine runs.
+ *
+ * Threads: all functions block and may be called from any thread but a loop's; calls on one machine
+ * must not overlap (engine_machine_kill() excepted: it may interrupt any of them). on_exit comes
+ * on the engine's reaper thread.
+ *
+ * Life: engine_boot | engine_restore | engine_resume -> running
+ *       -> engine_snapshot | engine_suspend | engine_machine_kill | its own end -> ended
+ *       -> engine_machine_free
+ * A machine directory is made by the caller (mode 0700, empty or holding disks) and belongs to the
+ * machine until it is freed; the engine puts sockets, "console.log" and the memory file there and
+ * removes the sockets.
+ *
+ * Errors: -EINVAL bad spec, -ENOENT file missing, -EBADMSG a snapshot that is damaged or was made
+ * by another engine (the text says what differs), -ENOSPC, -ETIMEDOUT, -EPIPE the machine died.
+ */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "net/policy.h"
+
+struct engine;
+struct engine_machine;
+
+#define ENGINE_DISKS_MAX 6
+
+enum engine_disk_format { ENGINE_DISK_RAW, ENGINE_DISK_OVERLAY /* copy-on-write over another disk */ };
+
+struct engine_config {
+    const char *kind;        /* "auto", "qemu" (later "kvm") */
+    const char *kernel;      /* uncompressed vmlinux */
+    const char *initramfs;
+    const char *helper_dir;  /* directory of tinderbox-net */
+    const char *qemu;        /* program; NULL = qemu-system-x86_64 from PATH */
+    bool sandbox;            /* bubblewrap around every process; only tests turn it off */
+};
+
+struct engine_disk {
+    const char *path;
+    enum engine_disk_format format;
+    bool read_only;
+};
+
+struct engine_exit {
+    bool expected;  /* snapshot, suspend or kill ended it */
+    int signal;     /* of the monitor process, 0 if none */
+    int code;
+    char text[200]; /* for people: "guest powered off", "monitor killed by signal 9", ... */
+};
+
+struct engine_spec {
+    const char *id;      /* for names and logs: [a-z0-9-]{1,64} */
+    const char *dir;     /* absolute machine directory */
+    unsigned memory_mib;
+    unsigned vcpus;
+    struct engine_disk disks[ENGINE_DISKS_MAX]; /* /dev/vda, vdb, ... in the guest */
+    unsigned n_disks;
+    bool network;                    /* a NIC and a tinderbox-net process */
+    const struct net_policy *policy; /* for the NIC; NULL = net_policy_default() */
+    void (*on_exit)(void *arg, const struct engine_exit *x); /* once, for a machine that was returned */
+    void *on_exit_arg;
+};
+
+struct engine_stats {
+    uint64_t cpu_us;
+    uint64_t memory_private_bytes; /* PSS-style: private plus the fair share of shared pages */
+    uint64_t memory_rss_bytes;
+    uint64_t disk_written_bytes;   /* allocated in the writable disks of this machine */
+    uint64_t net_rx_bytes, net_tx_bytes; /* seen from the guest */
+};
+
+int engine_open(const struct engine_config *c, struct engine **ret, struct err *e) MUST_CHECK;
+void engine_close(struct engine *en); /* every machine must have been freed */
+const char *engine_name(const struct engine *en);    /* "qemu" */
+const char *engine_version(const struct engine *en); /* "7.2.22" */
+
+/* Powers a machine on. It keeps its RAM in <dir>/memory so that engine_snapshot() is cheap. */
+int engine_boot(struct engine *en, const struct engine_spec *s, struct engine_machine **ret,
+                struct err *e) MUST_CHECK;
+/* Freezes the machine and moves what is needed into snapshot_dir (made here, must not exist;
+ * appears atomically, manifest last). The disks are not moved: the caller owns them and must keep
+ * them unchanged from then on. The machine has ended afterwards. */
+int engine_snapshot(struct engine_machine *m, const char *snapshot_dir, struct err *e) MUST_CHECK;
+/* A running private clone. s->disks must be the same in number, order and virtual size. */
+int engine_restore(struct engine *en, const struct engine_spec *s, const char *snapshot_dir,
+                   struct engine_machine **ret, struct err *e) MUST_CHECK;
+/* Writes the whole state into state_dir (as for engine_snapshot) and ends the machine. A failure
+ * before the end leaves it running. */
+int engine_suspend(struct engine_machine *m, const char *state_dir, struct err *e) MUST_CHECK;
+int engine_resume(struct engine *en, const struct engine_spec *s, const char *state_dir,
+                  struct engine_machine **ret, struct err *e) MUST_CHECK;
+
+/* A new connection to the guest channel: a connected AF_UNIX stream, owned by the caller. One at a
+ * time: close the previous one first, and always before snapshot and suspend. */
+int engine_channel(struct engine_machine *m, struct err *e) MUST_CHECK;
+
+int engine_machine_pause(struct engine_machine *m, struct err *e) MUST_CHECK;
+int engine_machine_unpause(struct engine_machine *m, struct err *e) MUST_CHECK;
+int engine_machine_stats(struct engine_machine *m, struct engine_stats *ret, struct err *e) MUST_CHECK;
+bool engine_machine_alive(const struct engine_machine *m);
+/* Ends the machine at once; returns when its processes are gone. Any thread, any time. */
+void engine_machine_kill(struct engine_machine *m);
+/* Kills if needed and frees; on_exit has returned or will never come. NULL is fine. */
+void engine_machine_free(struct engine_machine *m);
+
+/* Disks. Formats are always named, never probed. */
+int engine_disk_create(struct engine *en, const char *path, uint64_t bytes, struct err *e) MUST_CHECK; /* raw, sparse */
+/* New overlay at path over base (absolute path, recorded in the overlay), copying nothing. bytes is
+ * the virtual size; 0 = that of base. base may be shorter than bytes: it reads as zeroes beyond. */
+int engine_disk_overlay(struct engine *en, const char *path, const char *base,
+                        enum engine_disk_format base_format, uint64_t bytes, struct err *e) MUST_CHECK;
+/* Overlay chain -> one sparse raw file. */
+int engine_disk_flatten(struct engine *en, const char *overlay, const char *raw, struct err *e) MUST_CHECK;
+
+#endif

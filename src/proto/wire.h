@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The host<->guest protocol (docs/design/guest-protocol.md): HTTP/2 (RFC 9113) with prior knowledge
+ * over the virtio-console port "tinderbox.agent". The host is the client, the agent the server.
+ * Shared by both ends; no I/O here.
+ */
+#ifndef PROTO_WIRE_H
+#define PROTO_WIRE_H
+
+#include <stdint.h>
+
+#define WIRE_PORT_NAME "tinderbox.agent"
+#define WIRE_VERSION 1
+
+#define WIRE_MAX_JSON (256 * 1024)     /* a JSON request or response body */
+#define WIRE_MAX_STREAMS 256           /* concurrent streams */
+#define WIRE_STREAM_WINDOW (256 * 1024)
+#define WIRE_CONN_WINDOW (4 * 1024 * 1024)
+#define WIRE_MAX_FRAME_DATA 65536      /* payload of one exec/log frame */
+
+/* Paths. JSON in, JSON out, 200 on success; errors are {"message": "..."} with 4xx/5xx. */
+#define WIRE_INFO "/v1/info"           /* GET  {version, kernel, uptimeMs} */
+#define WIRE_BOOT "/v1/boot"           /* POST {rootDisk, hostname, network:{address,prefix,gateway,dns}|null}: mount + network */
+#define WIRE_START "/v1/start"         /* POST {config}: start the application container */
+#define WIRE_WAIT "/v1/wait"           /* GET  answers when the container ended: {exitCode, signal} */
+#define WIRE_LOGS "/v1/logs"           /* GET  frames stdout/stderr, until the container has ended */
+#define WIRE_EXEC "/v1/exec"           /* POST frames both ways, see below */
+#define WIRE_HOOK "/v1/hook"           /* POST {port, path, body|null, timeoutMs, host}: {status}|{error, refused:bool} */
+#define WIRE_SETTLE "/v1/settle"       /* POST {timeoutMs}: {settled, listeners:[port]} */
+#define WIRE_STATS "/v1/stats"         /* GET  {uptimeMs, memTotalKiB, memAvailableKiB, cpuMs} */
+#define WIRE_PREPARE "/v1/prepare"     /* POST {dropCaches}: sync; the host then closes the channel */
+#define WIRE_RESUMED "/v1/resumed"     /* POST {timeNs, entropy(base64), hostname, machineId, clone:bool} */
+#define WIRE_BUILD_SCAN "/v1/build/scan"     /* POST {disk, size}: frames, see guest-protocol.md */
+#define WIRE_BUILD_MOUNT "/v1/build/mount"   /* POST {stage:slot, from:slot|null, network} */
+#define WIRE_BUILD_RUN "/v1/build/run"       /* POST frames: as exec, in the stage */
+#define WIRE_BUILD_COPY "/v1/build/copy"     /* POST {...}: copies from context or stage */
+#define WIRE_BUILD_FINISH "/v1/build/finish" /* POST {}: unmount and sync */
+/* CONNECT with :authority "127.0.0.1:<port>" opens a TCP tunnel into the container's network. */
+
+/*
+ * Frames on exec, run, logs and scan streams: u8 type, u8[3] length (big endian), payload of at
+ * most WIRE_MAX_FRAME_DATA bytes.
+ */
+enum wire_frame_type {
+    WIRE_FRAME_SPEC = 1,       /* host, first: JSON exec spec */
+    WIRE_FRAME_STDIN = 2,      /* host */
+    WIRE_FRAME_STDIN_END = 3,  /* host, empty */
+    WIRE_FRAME_RESIZE = 4,     /* host: JSON {cols, rows} */
+    WIRE_FRAME_SIGNAL = 5,     /* host: JSON {signal} (number) */
+    WIRE_FRAME_STDOUT = 16,    /* guest */
+    WIRE_FRAME_STDERR = 17,    /* guest */
+    WIRE_FRAME_EXIT = 18,      /* guest, last: JSON {exitCode, signal} */
+    WIRE_FRAME_ERROR = 19,     /* guest, last: JSON {message} */
+    WIRE_FRAME_RECORD = 20,    /* guest: one JSON record (scan) */
+};
+
+#define WIRE_FRAME_HEADER 4
+
+#endif
