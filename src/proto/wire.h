@@ -12,7 +12,8 @@
 #define WIRE_PORT_NAME "tinderbox.agent"
 #define WIRE_VERSION 1
 
-#define WIRE_MAX_JSON (256 * 1024)     /* a JSON request or response body */
+#define WIRE_MAX_REQUEST (4 * 1024 * 1024) /* JSON request body, host to guest (a CA bundle fits) */
+#define WIRE_MAX_JSON (256 * 1024)         /* JSON response body, guest to host */
 #define WIRE_MAX_STREAMS 256           /* concurrent streams */
 #define WIRE_STREAM_WINDOW (256 * 1024)
 #define WIRE_CONN_WINDOW (4 * 1024 * 1024)
@@ -20,21 +21,40 @@
 
 /* Paths. JSON in, JSON out, 200 on success; errors are {"message": "..."} with 4xx/5xx. */
 #define WIRE_INFO "/v1/info"           /* GET  {version, kernel, uptimeMs} */
-#define WIRE_BOOT "/v1/boot"           /* POST {rootDisk, hostname, network:{address,prefix,gateway,dns}|null}: mount + network */
-#define WIRE_START "/v1/start"         /* POST {config}: start the application container */
+/* POST {rootDisk: slot, hostname, network: {address, prefix, gateway, dns}|null} */
+#define WIRE_BOOT "/v1/boot"
+/* POST {args, env: ["K=V"], cwd, user, capabilities: "default"|"all"}: start the container */
+#define WIRE_START "/v1/start"
 #define WIRE_WAIT "/v1/wait"           /* GET  answers when the container ended: {exitCode, signal} */
 #define WIRE_LOGS "/v1/logs"           /* GET  frames stdout/stderr, until the container has ended */
-#define WIRE_EXEC "/v1/exec"           /* POST frames both ways, see below */
+/* POST frames both ways; SPEC {args, env, cwd, user, tty, cols, rows}; env adds to the container's */
+#define WIRE_EXEC "/v1/exec"
 #define WIRE_HOOK "/v1/hook"           /* POST {port, path, body|null, timeoutMs, host}: {status}|{error, refused:bool} */
 #define WIRE_SETTLE "/v1/settle"       /* POST {timeoutMs}: {settled, listeners:[port]} */
 #define WIRE_STATS "/v1/stats"         /* GET  {uptimeMs, memTotalKiB, memAvailableKiB, cpuMs} */
 #define WIRE_PREPARE "/v1/prepare"     /* POST {dropCaches}: sync; the host then closes the channel */
 #define WIRE_RESUMED "/v1/resumed"     /* POST {timeNs, entropy(base64), hostname, machineId, clone:bool} */
-#define WIRE_BUILD_SCAN "/v1/build/scan"     /* POST {disk, size}: frames, see guest-protocol.md */
-#define WIRE_BUILD_MOUNT "/v1/build/mount"   /* POST {stage:slot, from:slot|null, network} */
-#define WIRE_BUILD_RUN "/v1/build/run"       /* POST frames: as exec, in the stage */
-#define WIRE_BUILD_COPY "/v1/build/copy"     /* POST {...}: copies from context or stage */
-#define WIRE_BUILD_FINISH "/v1/build/finish" /* POST {}: unmount and sync */
+/*
+ * Build machines only. Slots are disk numbers (0 = /dev/vda).
+ * SCAN   POST {disk, size}: the zip of size bytes at the start of a disk. Frames: one RECORD per
+ *        entry {path, type: "file"|"dir"|"link", mode, size, sha256, target}, then EXIT or ERROR.
+ * READ   POST {disk, size, path, max}: STDOUT frames with one entry's bytes, then EXIT or ERROR.
+ * MOUNT  POST {stage: slot, from: slot|null, network: {...}|null, caBundle: "PEM"|null}: stage
+ *        read-write, from read-only.
+ * RUN    frames as EXEC, the command runs in the stage as a container.
+ * COPY   frames: SPEC {source: "context"|"stage", disk, size, dest, destIsDir, workdir, chown,
+ *        chmod, sources: [pattern] (stage), mkdirs: [path], extract}, then (context) STDIN frames
+ *        of newline-separated JSON pairs ["entry path", "target below dest"], STDIN_END; answers
+ *        EXIT or ERROR. With no sources and no pairs it only makes mkdirs.
+ * FINISH POST {}: unmount everything, sync.
+ * ERROR frames here carry {message, code}: ARCHIVE_INVALID, NOT_FOUND, DISK_FULL, INTERNAL.
+ */
+#define WIRE_BUILD_SCAN "/v1/build/scan"
+#define WIRE_BUILD_READ "/v1/build/read"
+#define WIRE_BUILD_MOUNT "/v1/build/mount"
+#define WIRE_BUILD_RUN "/v1/build/run"
+#define WIRE_BUILD_COPY "/v1/build/copy"
+#define WIRE_BUILD_FINISH "/v1/build/finish"
 /* CONNECT with :authority "127.0.0.1:<port>" opens a TCP tunnel into the container's network. */
 
 /*
