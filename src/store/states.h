@@ -6,6 +6,8 @@
 #ifndef STORE_STATES_H
 #define STORE_STATES_H
 
+#include <stdbool.h>
+
 enum image_state {
     IMAGE_CREATING,
     IMAGE_CREATED,
@@ -54,5 +56,11 @@ int version_state_parse(const char *name);
 int version_status_parse(const char *name);
 int build_state_parse(const char *name);
 int microvm_state_parse(const char *name);
+
+/* Whether the state may follow; a state never follows itself. */
+bool image_state_allows(enum image_state from, enum image_state to);
+bool version_state_allows(enum version_state from, enum version_state to);
+bool build_state_allows(enum build_state from, enum build_state to);
+bool microvm_state_allows(enum microvm_state from, enum microvm_state to);
 
 #endif
