@@ -33,9 +33,13 @@ struct microvm_config {
 };
 
 /* Opens the service: recovers what a crash left (unfinished builds fail or restart, RUNNING VMs
- * whose machine is gone become TERMINATED, suspended VMs are kept, orphaned files are removed). */
+ * whose machine is gone become TERMINATED, suspended VMs are kept, orphaned files are removed).
+ * Nothing runs before microvm_service_start(). */
 int microvm_service_open(const struct microvm_config *c, struct microvm_service **ret,
                          struct err *e) MUST_CHECK;
+/* Starts the clock and takes unfinished builds up again; after set_artifacts, with the loop about to
+ * run or running. */
+int microvm_service_start(struct microvm_service *s, struct err *e) MUST_CHECK;
 /* Graceful end: running VMs are suspended (and come back SUSPENDED), builds are interrupted and
  * restart with the next open. Blocks until done. Not on the loop thread. */
 void microvm_service_close(struct microvm_service *s);
