@@ -51,8 +51,8 @@ json_t *net_policy_to_json(const struct net_policy *p);
 
 /* host: the host's own addresses, always denied. */
 enum net_action net_policy_decide(const struct net_policy *p, const struct net_address *host,
-                                  unsigned n_host, uint8_t protocol,
-                                  const struct net_address *dst, uint16_t dst_port);
+                                  unsigned n_host, uint8_t protocol, const struct net_address *dst,
+                                  uint16_t dst_port);
 
 /* What every guest is configured with (fixed, so that a snapshot fits any clone). */
 #define NET_GUEST_ADDRESS "10.0.2.15"
