@@ -34,9 +34,9 @@ struct http_header {
 struct http_request {
     int version; /* 11 or 20 (10 for HTTP/1.0) */
     struct slice method;
-    struct slice target;    /* raw request target: path and query, never decoded */
-    struct slice authority; /* Host or :authority; may be empty */
-    struct slice sni;       /* server name of the TLS handshake; empty without TLS */
+    struct slice target;               /* raw request target: path and query, never decoded */
+    struct slice authority;            /* Host or :authority; may be empty */
+    struct slice sni;                  /* server name of the TLS handshake; empty without TLS */
     const struct http_header *headers; /* borrowed until the callback returns */
     size_t n_headers;
     bool upgrade;      /* h1: Connection: upgrade with an Upgrade field */
@@ -49,7 +49,8 @@ bool http_header_find(const struct http_header *h, size_t n, const char *name, s
 struct http_exchange_ops {
     void (*on_body)(struct http_exchange *x, const char *p, size_t n, void *ctx);
     /* Request complete; trailers may be empty. After an upgrade: the peer half-closed. */
-    void (*on_end)(struct http_exchange *x, const struct http_header *trailers, size_t n, void *ctx);
+    void (*on_end)(struct http_exchange *x, const struct http_header *trailers, size_t n,
+                   void *ctx);
     /* Output queue fell below the low mark after http_write() had returned false. */
     void (*on_writable)(struct http_exchange *x, void *ctx);
     void (*on_close)(struct http_exchange *x, void *ctx);
@@ -61,19 +62,19 @@ struct http_handler {
 };
 
 struct http_limits {
-    size_t header_bytes;     /* request line and all fields together; default 64 KiB */
-    unsigned headers;        /* default 100 */
-    unsigned streams;        /* concurrent h2 streams per connection; default 128 */
-    unsigned connections;    /* default 4096 */
+    size_t header_bytes;        /* request line and all fields together; default 64 KiB */
+    unsigned headers;           /* default 100 */
+    unsigned streams;           /* concurrent h2 streams per connection; default 128 */
+    unsigned connections;       /* default 4096 */
     unsigned header_timeout_ms; /* from connection or previous response to complete header; 60 s */
 };
 
 struct http_server_config {
     struct loop *loop;
-    const char *address; /* numeric */
-    uint16_t port;       /* 0 = any free one */
-    SSL_CTX *tls;        /* borrowed; NULL = plain; ALPN is set by the server */
-    bool h2;             /* offer h2 (TLS: ALPN; plain: prior knowledge) */
+    const char *address;       /* numeric */
+    uint16_t port;             /* 0 = any free one */
+    SSL_CTX *tls;              /* borrowed; NULL = plain; ALPN is set by the server */
+    bool h2;                   /* offer h2 (TLS: ALPN; plain: prior knowledge) */
     struct http_limits limits; /* zero members take their defaults */
     struct http_handler handler;
 };

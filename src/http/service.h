@@ -15,18 +15,18 @@ struct http_call {
     const char *method, *target, *authority;
     const struct http_header *headers;
     size_t n_headers;
-    struct buf body;  /* when body_fd < 0 */
-    int body_fd;      /* spooled body, offset 0; closed after the handler unless set to -1 */
+    struct buf body; /* when body_fd < 0 */
+    int body_fd;     /* spooled body, offset 0; closed after the handler unless set to -1 */
     uint64_t body_size;
     char body_sha256[65]; /* lower-case hex of the body as received */
 
     /* response, filled by the handler */
     int status;
-    struct buf reply;      /* body when reply_fd < 0 */
-    int reply_fd;          /* -1, or a file to send: reply_size bytes from reply_offset; closed after */
+    struct buf reply; /* body when reply_fd < 0 */
+    int reply_fd;     /* -1, or a file to send: reply_size bytes from reply_offset; closed after */
     uint64_t reply_offset, reply_size;
     struct buf reply_headers; /* "Name: value\r\n" lines, added with http_call_header() */
-    bool head_only;        /* HEAD: send headers (content-length of reply) without body */
+    bool head_only;           /* HEAD: send headers (content-length of reply) without body */
 };
 
 /* Adds one response header. A value with CR, LF or NUL is an internal error: status 500 is sent. */
@@ -38,9 +38,9 @@ struct http_service_config {
     struct workers *workers; /* borrowed */
     http_call_fn fn;
     void *arg;
-    uint64_t max_body;       /* larger: 413 */
-    size_t max_in_memory;    /* larger bodies are spooled */
-    const char *spool_dir;   /* for O_TMPFILE; borrowed */
+    uint64_t max_body;     /* larger: 413 */
+    size_t max_in_memory;  /* larger bodies are spooled */
+    const char *spool_dir; /* for O_TMPFILE; borrowed */
 };
 
 struct http_service;
