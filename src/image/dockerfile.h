@@ -43,6 +43,7 @@ struct dockerfile_heredoc {
     const char *name; /* the terminator without its quotes */
     const char *body; /* tabs already stripped for <<- */
     size_t body_n;
+    const char *arg; /* the element of args it stands for (COPY, ADD), or NULL (RUN) */
     const char *raw; /* as written, for a shell that reads the heredoc itself */
     bool expand;     /* the terminator was not quoted */
 };
@@ -73,6 +74,7 @@ struct dockerfile_instruction {
     size_t n_pairs;
     struct dockerfile_heredoc *heredocs; /* RUN COPY ADD, in the order of their markers */
     size_t n_heredocs;
+    bool is_heredoc; /* RUN: the command is one marker and nothing else */
 };
 
 struct dockerfile {
@@ -91,7 +93,7 @@ const char *dockerfile_word_name(enum dockerfile_word w);
 /* "Dockerfile:<line>: " and the text; returns -code. */
 int dockerfile_err(struct err *e, int code, unsigned line, const char *fmt, ...) PRINTF(4, 5);
 
-/* The heredoc an argument of COPY or ADD stands for ("<<EOF"), or NULL. */
+/* The heredoc an element of args stands for, or NULL. */
 const struct dockerfile_heredoc *dockerfile_find_heredoc(const struct dockerfile_instruction *in,
                                                          const char *arg);
 

@@ -6,8 +6,10 @@
  * executor walks stages and steps in order. Errors start with "Dockerfile:<line>: ".
  *
  * Executor, per stage: start from the base (stage i's last layer, or the resolved base image);
- * per step: if the layer step->key is cached take it, else make step->mkdirs (if any), run the
- * step, keep the disk as layer step->key. plan_stage_key() is the stage's finished state.
+ * per step: if the layer step->key is cached take it, else carry the step out and keep the disk as
+ * layer step->key. RUN: plan_mkdirs_spec() first when there are mkdirs, then plan_run_spec() and
+ * the input. COPY: plan_copy_spec() (which has the mkdirs) and the pairs. MKDIR:
+ * plan_mkdirs_spec(). plan_stage_key() is the stage's finished state.
  */
 #ifndef IMAGE_PLAN_H
 #define IMAGE_PLAN_H
@@ -84,7 +86,9 @@ struct plan_step {
     /*
      * true: dest is a directory, made when missing, and everything lands below it.
      * false: one file (context) or one source of unknown type (stage). It lands at dest itself,
-     * or, when dest is a directory by then, below it under its own name (the pair's target).
+     * or, when dest is a directory by then, below it under its own name (the pair's target). A
+     * stage's source that turns out to be a directory, or a pattern with several matches, makes
+     * dest a directory; a matched directory stands for what is in it.
      */
     bool dest_is_dir;
     const char *chown, *chmod; /* "user[:group]", octal digits; NULL = root's, mode kept */
