@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sock_diag(7): one dump per family finds the connections, SOCK_DESTROY ends each. Kernels without
+ * CONFIG_INET_DIAG_DESTROY refuse; then eth0 going down and up at least makes writes fail soon, but
+ * the connections stay, so that is an error here: a clone must not go on with its twin's streams.
+ */
+#include "guest/sockdiag.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/tcp.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+
+#define SOCK_DESTROY_MSG 21 /* SOCK_DESTROY of <linux/sock_diag.h> */
+#define STATES (~(1u << TCP_LISTEN | 1u << TCP_CLOSE | 1u << TCP_TIME_WAIT))
+
+struct request {
+    struct nlmsghdr head;
+    struct inet_diag_req_v2 req;
+};
+
+static bool is_loopback(const struct inet_diag_msg *m)
+{
+    static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
+    const unsigned char *dst = (const unsigned char *)m->id.idiag_dst;
+    if (m->idiag_family == AF_INET)
+        return dst[0] == 127;
+    if (memcmp(dst, mapped, sizeof mapped) == 0)
+        return dst[12] == 127;
+    return IN6_IS_ADDR_LOOPBACK((const struct in6_addr *)m->id.idiag_dst);
+}
+
+static int send_request(int fd, const struct request *q)
+{
+    return send(fd, q, sizeof *q, 0) == sizeof *q ? 0 : -errno;
+}
+
+/* Collects the ids of one family's connections to elsewhere. */
+static int dump(int fd, uint8_t family, struct buf *found)
+{
+    const struct request q = {
+        .head = {.nlmsg_len = sizeof q,
+                 .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+                 .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+        .req = {.sdiag_family = family, .sdiag_protocol = IPPROTO_TCP, .idiag_states = STATES}};
+    int r = send_request(fd, &q);
+    while (r == 0) {
+        _Alignas(struct nlmsghdr) char in[16384];
+        ssize_t n = recv(fd, in, sizeof in, 0);
+        if (n < 0)
+            return -errno;
+        struct nlmsghdr *h = (struct nlmsghdr *)(void *)in;
+        for (unsigned left = (unsigned)n; NLMSG_OK(h, left) && r == 0; h = NLMSG_NEXT(h, left)) {
+            if (h->nlmsg_type == NLMSG_DONE)
+                return 0;
+            if (h->nlmsg_type == NLMSG_ERROR) {
+                const struct nlmsgerr *er = NLMSG_DATA(h);
+                return er->error;
+            }
+            const struct inet_diag_msg *m = NLMSG_DATA(h);
+            if (!is_loopback(m))
+                r = buf_add(found, m, sizeof *m);
+        }
+    }
+    return r;
+}
+
+static int destroy(int fd, const struct inet_diag_msg *m)
+{
+    const struct request q = {
+        .head = {.nlmsg_len = sizeof q,
+                 .nlmsg_type = SOCK_DESTROY_MSG,
+                 .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+        .req = {.sdiag_family = m->idiag_family, .sdiag_protocol = IPPROTO_TCP, .id = m->id}};
+    int r = send_request(fd, &q);
+    if (r < 0)
+        return r;
+    _Alignas(struct nlmsghdr) char in[1024];
+    ssize_t n = recv(fd, in, sizeof in, 0);
+    const struct nlmsghdr *h = (const struct nlmsghdr *)(const void *)in;
+    if (n < (ssize_t)NLMSG_LENGTH(sizeof(struct nlmsgerr)) || h->nlmsg_type != NLMSG_ERROR)
+        return n < 0 ? -errno : -EPROTO;
+    const struct nlmsgerr *er = NLMSG_DATA(h);
+    return er->error == -ENOENT ? 0 : er->error; /* it ended by itself meanwhile */
+}
+
+int sockdiag_kill_remote(unsigned *killed, struct err *e)
+{
+    *killed = 0;
+    CLEANUP(cleanup_close)
+    int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    if (fd < 0)
+        return err_set_errno(e, errno, "cannot list connections");
+    struct buf found = BUF_INIT(8 * 1024 * 1024);
+    int r = dump(fd, AF_INET, &found);
+    if (r == 0)
+        r = dump(fd, AF_INET6, &found);
+    if (r < 0)
+        (void)err_set_errno(e, -r, "cannot list connections");
+    for (size_t at = 0; r == 0 && at < found.len; at += sizeof(struct inet_diag_msg)) {
+        struct inet_diag_msg m;
+        memcpy(&m, found.data + at, sizeof m);
+        r = destroy(fd, &m);
+        if (r < 0)
+            (void)err_set_errno(e, -r, "cannot end a connection of the frozen machine");
+        else
+            ++*killed;
+    }
+    buf_done(&found);
+    return r;
+}
