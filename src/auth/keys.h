@@ -22,7 +22,8 @@ struct auth_keys {
 
 /* Loads or makes everything. The certificate covers "<domain>", "*.<domain>" and "localhost",
  * 127.0.0.1, ::1; it is renewed when it expires within 30 days or the domain changed. */
-int auth_keys_open(const char *dir, const char *domain, struct auth_keys *ret, struct err *e) MUST_CHECK;
+int auth_keys_open(const char *dir, const char *domain, struct auth_keys *ret,
+                   struct err *e) MUST_CHECK;
 void auth_keys_done(struct auth_keys *k); /* cleanses */
 
 /* Server context for the endpoint proxy (TLS 1.2+). Owned by the caller. */

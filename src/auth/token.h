@@ -23,7 +23,7 @@ struct token_port_range {
 
 struct token_claims {
     char microvm_id[64];
-    bool shell;      /* a shell token opens no ports */
+    bool shell; /* a shell token opens no ports */
     bool all_ports;
     struct token_port_range ports[TOKEN_PORT_RANGES_MAX];
     unsigned n_ports;
@@ -42,6 +42,7 @@ int token_mint(const struct token_key *k, const struct token_claims *c, struct b
 int token_open(const struct token_key *k, struct slice text, struct token_claims *ret) MUST_CHECK;
 
 enum token_verdict { TOKEN_OK, TOKEN_OTHER_MICROVM, TOKEN_EXPIRED, TOKEN_PORT_DENIED };
+/* port 0 asks for the shell: only a shell token gives it, and it gives nothing else. */
 enum token_verdict token_check(const struct token_claims *c, const char *microvm_id, uint16_t port,
                                int64_t now_s);
 
