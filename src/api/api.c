@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "api/call.h"
 #include "api/op.h"
 #include "api/patterns.h"
 #include "api/route.h"
@@ -76,15 +77,16 @@ static int authenticate(struct op_call *c, struct err *e)
     const struct sigv4_request r = {
         .method = slice_from(h->method),
         .target = slice_from(h->target),
+        .host = slice_from(h->authority),
         .headers = h->headers,
         .n_headers = h->n_headers,
         .body_sha256 = h->body_sha256,
     };
-    struct sigv4_result ok;
+    struct sigv4_result ok = {0};
     int rc = sigv4_verify(&r, SIGV4_LAMBDA, find_credential, (void *)(uintptr_t)c->api->keys,
                           clock_real_ms() / 1000, &ok, e);
     if (rc < 0) {
-        c->exception = api_exception_of_auth(e->text);
+        c->exception = api_exception_of_refusal(ok.refusal);
         return rc;
     }
     if (!region_valid(ok.region)) {
@@ -101,10 +103,15 @@ static int parse_body(struct op_call *c, json_t **ret, struct err *e)
     struct http_call *h = c->http;
     c->exception = EX_SERIALIZATION;
     size_t max = c->op->run == op_exec ? API_MAX_BODY : ORDINARY_BODY;
-    if (h->body_fd >= 0 || h->body_size > max)
+    int r = call_load_body(h, max);
+    if (r == -EMSGSIZE)
         return err_set(e, EMSGSIZE, "The request body is larger than %zu bytes", max);
+    if (r < 0) {
+        c->exception = EX_COUNT;
+        return err_set_errno(e, -r, "read the request body");
+    }
     if (h->body.len) {
-        int r = json_parse(h->body.data, h->body.len, API_MAX_BODY, ret, e);
+        r = json_parse(h->body.data, h->body.len, API_MAX_BODY, ret, e);
         if (r < 0)
             return err_wrap(e, "The request body is not valid JSON");
     }

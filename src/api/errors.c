@@ -40,16 +40,11 @@ static const struct {
     {ENOMEM, EX_CAPACITY},
 };
 
-static const struct {
-    const char *starts;
-    enum api_exception exception;
-} AUTH[] = {
-    {"Missing Authentication Token", EX_MISSING_TOKEN},
-    {"The security token included", EX_UNRECOGNIZED_CLIENT},
-    {"The request signature we calculated", EX_INVALID_SIGNATURE},
-    {"Signature expired", EX_INVALID_SIGNATURE},
-    {"Signature not yet current", EX_INVALID_SIGNATURE},
-    {"Credential should be scoped", EX_INVALID_SIGNATURE},
+static const enum api_exception REFUSALS[] = {
+    [SIGV4_ACCEPTED] = EX_ACCESS_DENIED,          [SIGV4_NO_SIGNATURE] = EX_MISSING_TOKEN,
+    [SIGV4_INCOMPLETE] = EX_INCOMPLETE_SIGNATURE, [SIGV4_UNKNOWN_KEY] = EX_UNRECOGNIZED_CLIENT,
+    [SIGV4_EXPIRED] = EX_INVALID_SIGNATURE,       [SIGV4_MISMATCH] = EX_INVALID_SIGNATURE,
+    [SIGV4_BODY_MISMATCH] = EX_INVALID_SIGNATURE,
 };
 
 const struct api_exception_row *api_exception_row(enum api_exception x)
@@ -68,12 +63,9 @@ enum api_exception api_exception_of(int code, bool capacity)
     return EX_INTERNAL;
 }
 
-enum api_exception api_exception_of_auth(const char *text)
+enum api_exception api_exception_of_refusal(enum sigv4_refusal r)
 {
-    for (size_t i = 0; i < ARRAY_LEN(AUTH); i++)
-        if (strncmp(text, AUTH[i].starts, strlen(AUTH[i].starts)) == 0)
-            return AUTH[i].exception;
-    return EX_INCOMPLETE_SIGNATURE;
+    return REFUSALS[r];
 }
 
 void api_error_reply(struct http_call *c, enum api_exception x, const char *message)

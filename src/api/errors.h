@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include "auth/sigv4.h"
 #include "http/service.h"
 
 enum api_exception {
@@ -38,8 +39,7 @@ const struct api_exception_row *api_exception_row(enum api_exception x);
 /* The exception of an errno value (positive or negative). capacity: the operation models
  * InsufficientCapacityException. */
 enum api_exception api_exception_of(int code, bool capacity);
-/* The exception of a refused signature, by the verifier's text. */
-enum api_exception api_exception_of_auth(const char *text);
+enum api_exception api_exception_of_refusal(enum sigv4_refusal r);
 /* Fills status, headers and body of the answer; message NULL becomes JSON null. */
 void api_error_reply(struct http_call *c, enum api_exception x, const char *message);
 
