@@ -22,14 +22,16 @@
 
 #include "http/conn.h"
 
-#define LINGER_MS 2000 /* for the FIN after the last response; then we stop listening to the peer \
+#define LINGER_MS                                                                                 \
+    2000               /* for the FIN after the last response; then we stop listening to the peer \
                         */
 #define STALL_MS 60000 /* without progress while flushing a last response */
 #define GRACE_MS 5000  /* for an answer to a peer that half-closed: it may as well be gone */
+#define TICK_MS 500
 #define READS_PER_RUN 16
 #define TURNS_PER_RUN 8
 
-enum timer_kind { TIMER_NONE, TIMER_HEADER, TIMER_GRACE, TIMER_STALL, TIMER_LINGER };
+enum timer_kind { TIMER_NONE, TIMER_HEADER, TIMER_GRACE, TIMER_TICK, TIMER_STALL, TIMER_LINGER };
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #define PREFACE_LEN (sizeof preface - 1)
@@ -117,11 +119,14 @@ static void on_timer(uv_timer_t *timer)
     struct http_conn *c = timer->data;
     enum timer_kind kind = c->timer_kind;
     c->timer_kind = TIMER_NONE;
-    if (kind != TIMER_HEADER || !c->session) {
+    if (!c->session || (kind != TIMER_HEADER && kind != TIMER_TICK)) {
         conn_destroy(c);
         return;
     }
-    c->session->vt->timeout(c->session);
+    if (kind == TIMER_TICK)
+        c->session->vt->tick(c->session);
+    else
+        c->session->vt->timeout(c->session);
     conn_run(c);
 }
 
@@ -146,6 +151,8 @@ static void timer_update(struct http_conn *c, enum session_state state)
         restart = exchanges != c->timer_exchanges;
     } else if (state == SESSION_BUSY && c->eof) {
         want = TIMER_GRACE, ms = GRACE_MS;
+    } else if (state == SESSION_BUSY && c->session->want_tick) {
+        want = TIMER_TICK, ms = TICK_MS;
     } else if (state >= SESSION_LINGER && out) {
         want = TIMER_STALL, ms = STALL_MS;
         restart = out < c->timer_out;

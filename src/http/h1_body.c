@@ -8,8 +8,9 @@
 
 #include <errno.h>
 
-#define MAX_EXTENSION_BYTES ((size_t)16 * 1024) /* per message; they mean nothing to anyone here \
-                                                 */
+#define MAX_EXTENSION_BYTES                                                 \
+    ((size_t)16 * 1024)    /* per message; they mean nothing to anyone here \
+                            */
 #define MAX_SIZE_DIGITS 15 /* keeps a chunk below 2^60 without overflow checks */
 
 enum { SIZE, EXTENSION, SIZE_LF, DATA, DATA_CR, DATA_LF, TRAILERS, DONE };
@@ -23,6 +24,7 @@ int h1_scan_block(struct h1_scan *s, const char *p, size_t n, size_t *took)
         if (c == '\n') {
             if (!s->cr && !s->lenient)
                 return -EINVAL;
+            s->odd |= !s->cr;
             s->cr = false;
             if (!s->filled)
                 return 1;
@@ -36,8 +38,10 @@ int h1_scan_block(struct h1_scan *s, const char *p, size_t n, size_t *took)
             s->cr = true;
             continue;
         }
-        if ((c == ' ' || c == '\t') && !s->filled && s->later && !s->lenient)
-            return -EINVAL; /* obs-fold, RFC 9112 §5.2 */
+        bool folded = (c == ' ' || c == '\t') && !s->filled && s->later; /* RFC 9112 §5.2 */
+        if (folded && !s->lenient)
+            return -EINVAL;
+        s->odd |= folded;
         s->filled = true;
     }
     return 0;

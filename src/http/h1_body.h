@@ -14,6 +14,7 @@ struct h1_scan {
     bool lenient;    /* accept bare LF and folding (responses of old applications) */
     bool cr, filled; /* last byte was CR; the current line has characters */
     bool later;      /* at least one line is complete */
+    bool odd;        /* something only the lenient form allows was seen */
 };
 /* Looks at up to n bytes; *took counts those belonging to the block. 1 = the block is complete,
  * 0 = more is needed, -EINVAL. */

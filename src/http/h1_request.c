@@ -1,86 +1,48 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation. The head of a message is collected in one buffer, checked byte by byte for
- * the line discipline llhttp leaves lax (CRLF only, no folding, no NUL), and parsed by llhttp in
- * one piece: every slice handed out points into that buffer and nothing is copied twice. The body
- * is decoded by h1_body and handed on without a copy.
+ * The head is read by h1_head, the body by h1_body and handed on without a copy; this file decides
+ * what the fields mean for framing and routing, and refuses what could mean two things.
  *
  * Limits: head bytes and field count as configured; trailers have the same limits again.
  */
 #include "http/h1_request.h"
 
-#include <ctype.h>
 #include <errno.h>
-#include <llhttp.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "http/fields.h"
-#include "http/h1_body.h"
-
-#define KEEP_HEAD_CAP ((size_t)8 * 1024) /* per idle connection */
+#include "http/h1_head.h"
 
 struct h1_request {
-    llhttp_t parser;
-    llhttp_settings_t settings;
-    struct http_limits limits;
     const struct h1_request_ops *ops; /* borrowed */
     void *arg;
     enum h1_state state;
     int status; /* why it failed */
     bool paused;
-
-    unsigned n_crlf; /* bytes of the empty line before the request line */
-    struct h1_scan scan;
-    struct buf head;             /* owned */
-    struct http_header *headers; /* owned, limits.headers entries; point into head */
-    unsigned n_headers;
-    struct slice url;
+    struct h1_head_parser head;
     struct h1_body body;
 };
 
 static int fail(struct h1_request *c, int status)
 {
-    if (!c->status)
-        c->status = status;
+    c->status = status;
     c->state = H1_FAILED;
-    return -1;
+    return status;
 }
 
-static int on_url(llhttp_t *p, const char *at, size_t n)
+/* The status that answers an error of the parsers below. */
+static int status_of(int error)
 {
-    struct h1_request *c = p->data;
-    c->url = (struct slice){at, n};
-    return 0;
-}
-
-static int on_field(llhttp_t *p, const char *at, size_t n)
-{
-    struct h1_request *c = p->data;
-    if (c->n_headers >= c->limits.headers)
-        return fail(c, 431);
-    if (!field_name_valid((struct slice){at, n})) /* llhttp 8 lets an empty name pass */
-        return fail(c, 400);
-    char *name = c->head.data + (at - c->head.data); /* ours: lower-cased in place */
-    for (size_t i = 0; i < n; i++)
-        name[i] = (char)tolower((unsigned char)name[i]);
-    c->headers[c->n_headers++] = (struct http_header){.name = {name, n}, .value = {at + n, 0}};
-    return 0;
-}
-
-static int on_value(llhttp_t *p, const char *at, size_t n)
-{
-    struct h1_request *c = p->data;
-    if (!c->n_headers)
-        return fail(c, 400);
-    struct slice *v = &c->headers[c->n_headers - 1].value;
-    if (!v->n)
-        v->p = at;
-    const char *end = at + n; /* a value may come in pieces; they are neighbours in the head */
-    while (end > v->p && (end[-1] == ' ' || end[-1] == '\t'))
-        end--;
-    v->n = (size_t)(end - v->p);
-    return 0;
+    switch (error) {
+    case -EMSGSIZE:
+        return 431;
+    case -EPROTONOSUPPORT:
+        return 505;
+    case -ENOMEM:
+        return 500;
+    default:
+        return 400;
+    }
 }
 
 /* What the framing and routing fields say together; filled by one walk over the fields. */
@@ -92,8 +54,8 @@ struct framing {
 
 static void framing_read(const struct h1_request *c, struct framing *f)
 {
-    for (unsigned i = 0; i < c->n_headers; i++) {
-        struct slice name = c->headers[i].name, value = c->headers[i].value;
+    for (unsigned i = 0; i < c->head.n_headers; i++) {
+        struct slice name = c->head.headers[i].name, value = c->head.headers[i].value;
         if (slice_eq(name, "host")) {
             f->n_host++;
             f->host = value;
@@ -163,29 +125,27 @@ static int target_read(struct slice url, const char *method, struct http_request
     return 400;
 }
 
-static int on_headers_complete(llhttp_t *p)
+/* 0, or the status to refuse the request with. */
+static int head_done(struct h1_request *c)
 {
-    struct h1_request *c = p->data;
     struct framing f = {0};
     struct h1_head h = {0};
     uint64_t length = 0;
-    const char *method = llhttp_method_name(llhttp_get_method(p));
-    int version = p->http_major == 1 && p->http_minor <= 1 ? 10 + p->http_minor : 0;
-    if (!version)
-        return fail(c, 505);
+    int version = c->head.version;
+    const char *method = h1_head_method(&c->head);
     framing_read(c, &f);
     int status = framing_check(&f, version, &length);
     if (!status) {
         h.request.authority = f.host;
-        status = target_read(c->url, method, &h.request);
+        status = target_read(c->head.url, method, &h.request);
     }
     if (status)
-        return fail(c, status);
+        return status;
     bool has_body = f.n_te || length > 0;
     h.request.version = version;
     h.request.method = slice_from(method);
-    h.request.headers = c->headers;
-    h.request.n_headers = c->n_headers;
+    h.request.headers = c->head.headers;
+    h.request.n_headers = c->head.n_headers;
     h.request.expects_body = has_body;
     h.request.upgrade = version == 11 && f.conn_upgrade && f.has_upgrade && !has_body;
     h.keep_alive = version == 11 ? !f.close : f.keep_alive && !f.close;
@@ -193,7 +153,7 @@ static int on_headers_complete(llhttp_t *p)
     h1_body_start(&c->body, f.n_te ? H1_BODY_CHUNKED : H1_BODY_LENGTH, length);
     c->state = H1_BODY;
     c->ops->on_head(&h, c->arg);
-    return HPE_PAUSED; /* llhttp's part is done: upgrades and bodies are not its business */
+    return 0;
 }
 
 int h1_request_new(const struct http_limits *l, const struct h1_request_ops *ops, void *arg,
@@ -202,23 +162,13 @@ int h1_request_new(const struct http_limits *l, const struct h1_request_ops *ops
     struct h1_request *c = calloc(1, sizeof *c);
     if (!c)
         return -ENOMEM;
-    c->headers = calloc(l->headers, sizeof *c->headers);
-    if (!c->headers) {
+    if (h1_head_init(&c->head, true, l->header_bytes, l->headers) < 0) {
         free(c);
         return -ENOMEM;
     }
-    c->limits = *l;
     c->ops = ops;
     c->arg = arg;
-    c->head.max = l->header_bytes;
     h1_body_init(&c->body, l->header_bytes, l->headers);
-    llhttp_settings_init(&c->settings);
-    c->settings.on_url = on_url;
-    c->settings.on_header_field = on_field;
-    c->settings.on_header_value = on_value;
-    c->settings.on_headers_complete = on_headers_complete;
-    llhttp_init(&c->parser, HTTP_REQUEST, &c->settings);
-    c->parser.data = c;
     *ret = c;
     return 0;
 }
@@ -227,9 +177,8 @@ void h1_request_free(struct h1_request *c)
 {
     if (!c)
         return;
-    buf_done(&c->head);
+    h1_head_done(&c->head);
     h1_body_done(&c->body);
-    free(c->headers);
     free(c);
 }
 
@@ -240,19 +189,13 @@ enum h1_state h1_request_state(const struct h1_request *c)
 
 bool h1_request_is_fresh(const struct h1_request *c)
 {
-    return c->state == H1_HEAD && c->head.len == 0;
+    return c->state == H1_HEAD && c->head.text.len == 0;
 }
 
 void h1_request_next(struct h1_request *c)
 {
     c->state = H1_HEAD;
-    c->scan = (struct h1_scan){0};
-    c->n_crlf = 0;
-    c->n_headers = 0;
-    c->url = (struct slice){0};
-    if (c->head.cap > KEEP_HEAD_CAP)
-        buf_done(&c->head);
-    buf_clear(&c->head);
+    h1_head_reset(&c->head);
 }
 
 void h1_request_pause(struct h1_request *c, bool paused)
@@ -260,43 +203,11 @@ void h1_request_pause(struct h1_request *c, bool paused)
     c->paused = paused;
 }
 
-static int head_parse(struct h1_request *c)
-{
-    llhttp_reset(&c->parser);
-    llhttp_errno_t r = llhttp_execute(&c->parser, c->head.data, c->head.len);
-    if (c->state == H1_HEAD) /* an error of llhttp's, or an end that only the scanner saw */
-        fail(c, r == HPE_INVALID_VERSION ? 505 : 400);
-    return c->status;
-}
-
-/* An empty line before the request line is what some old clients send after a body
- * (RFC 9112 §2.2); one is skipped. */
-static bool skip_empty_line(struct h1_request *c, char byte)
-{
-    if (c->head.len || c->n_crlf > 1 || byte != "\r\n"[c->n_crlf])
-        return false;
-    c->n_crlf++;
-    return true;
-}
-
 static int head_feed(struct h1_request *c, const char *p, size_t n, size_t *used)
 {
-    size_t skip = 0, took = 0;
-    while (skip < n && skip_empty_line(c, p[skip]))
-        skip++;
-    *used = skip;
-    if (skip == n)
-        return 0;
-    if (c->n_crlf == 1)
-        return fail(c, 400), c->status;
-    int r = h1_scan_block(&c->scan, p + skip, n - skip, &took);
-    *used += took;
-    if (r < 0)
-        return fail(c, 400), c->status;
-    int added = buf_add(&c->head, p + skip, took);
-    if (added < 0)
-        return fail(c, added == -EMSGSIZE ? 431 : 500), c->status;
-    return r ? head_parse(c) : 0;
+    int r = h1_head_feed(&c->head, p, n, used);
+    int status = r < 0 ? status_of(r) : r ? head_done(c) : 0;
+    return status ? fail(c, status) : 0;
 }
 
 static int body_feed(struct h1_request *c, const char *p, size_t n, size_t *used)
@@ -311,7 +222,7 @@ static int body_feed(struct h1_request *c, const char *p, size_t n, size_t *used
             c->ops->on_body(data.p, data.n, c->arg);
     }
     if (r < 0)
-        return fail(c, r == -EMSGSIZE ? 431 : r == -ENOMEM ? 500 : 400), c->status;
+        return fail(c, status_of(r));
     if (r == H1_BODY_DONE) {
         c->state = H1_END;
         c->ops->on_end(fields_view(&c->body.trailers), c->body.trailers.n, c->arg);

@@ -12,7 +12,7 @@
 
 #include "http/server.h"
 
-enum h1_state { H1_HEAD, H1_BODY, H1_END, H1_FAILED };
+enum h1_state { H1_HEAD, H1_BODY, H1_END, H1_UPGRADED, H1_FAILED };
 
 struct h1_head {
     struct http_request request; /* slices borrowed for the duration of on_head */

@@ -46,6 +46,7 @@ struct h2_stream {
     struct buf method, path, authority;
     bool in_end, in_end_told, paused;
     size_t dropped;  /* body bytes received after the response had ended */
+    unsigned early;  /* ticks (+1) since the response ended before the request */
     struct queue in; /* body received while paused */
 
     bool responded, ended, blocked;
@@ -415,8 +416,6 @@ static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t
     (void)flags;
     if (!st || !st->known || st->ended) {
         nghttp2_session_consume(ng, id, n);
-        /* A client in the middle of an upload sees the early answer first and stops by itself;
-         * resetting at once would make some lose the answer. */
         if (st && (st->dropped += n) > MAX_DROPPED)
             stream_reset(st, NGHTTP2_NO_ERROR);
         wake(s);
@@ -494,12 +493,20 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void 
     return 0;
 }
 
-/* Our own resets for a client's broken frames cost it as much as its resets would. */
 static int on_frame_send(nghttp2_session *ng, const nghttp2_frame *f, void *user)
 {
-    (void)ng;
-    return f->hd.type != NGHTTP2_RST_STREAM || flood_count(user, 5) ? 0
-                                                                    : NGHTTP2_ERR_CALLBACK_FAILURE;
+    struct h2_session *s = user;
+    /* Our own resets for a client's broken frames cost it as much as its resets would. */
+    if (f->hd.type == NGHTTP2_RST_STREAM && f->rst_stream.error_code != NGHTTP2_NO_ERROR)
+        return flood_count(s, 5) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
+    bool last = (f->hd.type == NGHTTP2_DATA || f->hd.type == NGHTTP2_HEADERS) &&
+                (f->hd.flags & NGHTTP2_FLAG_END_STREAM);
+    struct h2_stream *st = last ? nghttp2_session_get_stream_user_data(ng, f->hd.stream_id) : NULL;
+    if (st && !st->in_end) {
+        st->early = 1;
+        s->base.want_tick = true;
+    }
+    return 0;
 }
 
 static int ng_open(struct h2_session *s)
@@ -628,6 +635,24 @@ static void h2_timeout(struct session *base)
     nghttp2_session_terminate_session(s->ng, NGHTTP2_NO_ERROR);
 }
 
+/*
+ * Streams whose response ended while the client was still uploading are reset without error
+ * (RFC 9113 §8.1), but not before a moment has passed: some clients lose a response that comes
+ * together with the reset, and some wait for ever without one.
+ */
+static void h2_tick(struct session *base)
+{
+    struct h2_session *s = CONTAINER_OF(base, struct h2_session, base);
+    base->want_tick = false;
+    for (struct h2_stream *st = s->streams; st; st = st->next) {
+        if (!st->early || st->in_end || st->closed)
+            continue;
+        base->want_tick = true;
+        if (++st->early == 3)
+            stream_reset(st, NGHTTP2_NO_ERROR);
+    }
+}
+
 static void h2_kill(struct session *base)
 {
     struct h2_session *s = CONTAINER_OF(base, struct h2_session, base);
@@ -654,6 +679,7 @@ static const struct session_vt h2_session_vt = {
     .want_read = h2_want_read,
     .state = h2_state,
     .timeout = h2_timeout,
+    .tick = h2_tick,
     .kill = h2_kill,
     .free = h2_free,
 };

@@ -36,6 +36,7 @@ struct session_vt {
     bool (*want_read)(const struct session *s);
     enum session_state (*state)(const struct session *s);
     void (*timeout)(struct session *s); /* the header timer ran out */
+    void (*tick)(struct session *s);    /* about twice a second while want_tick; may be NULL */
     void (*kill)(struct session *s);    /* the connection is gone: every exchange is closed */
     void (*free)(struct session *s);    /* after kill() */
 };
@@ -54,7 +55,8 @@ struct session {
     struct session_env env;
     struct queue out;
     uint64_t exchanges; /* begun so far: lets the driver see one that came and went */
-    bool shut_write;    /* after out is sent, half-close (a finished upgrade) */
+    bool want_tick;
+    bool shut_write; /* after out is sent, half-close (a finished upgrade) */
 };
 
 struct session *h1_session_new(const struct session_env *env); /* NULL = out of memory */
