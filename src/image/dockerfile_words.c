@@ -65,6 +65,12 @@ static int shown(struct slice s)
     return (int)(s.n > 100 ? 100 : s.n);
 }
 
+static int too_many_words(struct dockerfile_line *l, const struct dockerfile_instruction *in)
+{
+    return dockerfile_err(l->e, EMSGSIZE, l->line, "%s: more than %d words", words[in->word].name,
+                          DOCKERFILE_MAX_WORDS);
+}
+
 /* ---- flags ---- */
 
 /* One "--name=value" word; quotes around parts of the value are removed. */
@@ -162,7 +168,7 @@ static int add_arg(struct dockerfile_line *l, struct dockerfile_instruction *in,
                    size_t n)
 {
     if (in->args.n == DOCKERFILE_MAX_WORDS)
-        return LINE_ERR(l, "%s: more than %d words", words[in->word].name, DOCKERFILE_MAX_WORDS);
+        return too_many_words(l, in);
     strlist_add(l->arena, &in->args, arena_strndup(l->arena, s, n));
     return 0;
 }
@@ -297,7 +303,7 @@ static int add_pair(struct dockerfile_line *l, struct dockerfile_instruction *in
     if (!name.n)
         return LINE_ERR(l, "%s: a name is missing before '='", word);
     if (in->n_pairs == DOCKERFILE_MAX_WORDS)
-        return LINE_ERR(l, "%s: more than %d words", word, DOCKERFILE_MAX_WORDS);
+        return too_many_words(l, in);
     in->pairs = arena_grow(l->arena, in->pairs, in->n_pairs, cap, sizeof *in->pairs);
     in->pairs[in->n_pairs++] = (struct dockerfile_pair){
         arena_strndup(l->arena, name.p, name.n),
