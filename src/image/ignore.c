@@ -133,3 +133,29 @@ bool ignore_match(const struct ignore *g, const char *path, uint64_t *work)
     }
     return excluded;
 }
+
+size_t ignore_set_words(const struct ignore *g)
+{
+    return g->n / 64 + 1;
+}
+
+bool ignore_match_below(const struct ignore *g, const char *path, const uint64_t *above,
+                        uint64_t *own, uint64_t *work)
+{
+    bool excluded = false;
+    size_t n = strlen(path);
+    if (own)
+        memset(own, 0, ignore_set_words(g) * sizeof *own);
+    for (size_t i = 0; i < g->n; i++) {
+        bool decides = g->rules[i].negated == excluded;
+        if (!decides && !own)
+            continue;
+        bool covers = (above && above[i / 64] >> (i % 64) & 1) ||
+                      pattern_match(g->rules[i].pattern, path, n, work);
+        if (covers && own)
+            own[i / 64] |= (uint64_t)1 << (i % 64);
+        if (covers && decides)
+            excluded = !excluded;
+    }
+    return excluded;
+}

@@ -25,4 +25,13 @@ void ignore_free(struct ignore *g); /* NULL is fine */
 /* path is relative and clean. *work grows by the matcher's steps; callers bound their sum. */
 bool ignore_match(const struct ignore *g, const char *path, uint64_t *work);
 
+/*
+ * The same for a whole tree, without trying every directory above a path again: sets of rules as
+ * ignore_set_words() words. above: the rules that cover the parent directory (NULL at the top).
+ * own: receives the rules that cover path (NULL when it is no directory).
+ */
+size_t ignore_set_words(const struct ignore *g);
+bool ignore_match_below(const struct ignore *g, const char *path, const uint64_t *above,
+                        uint64_t *own, uint64_t *work);
+
 #endif

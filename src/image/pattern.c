@@ -246,28 +246,30 @@ static void states_step(const struct pattern *p, struct states *next, size_t i, 
 
 bool pattern_match(const struct pattern *p, const char *text, size_t n, uint64_t *work)
 {
-    struct states now = {0};
-    size_t words = p->n / 64 + 1;
-    uint64_t steps = 1;
-    states_add(p, &now, 0);
-    bool alive = true;
+    struct states sets[2], *now = &sets[0], *next = &sets[1];
+    size_t words = p->n / 64 + 1; /* most patterns need one: the rest is never touched */
+    uint64_t steps = 1, alive = 1;
+    memset(now->w, 0, words * sizeof now->w[0]);
+    states_add(p, now, 0);
     for (struct slice s = {text, n}; s.n && alive;) {
         uint32_t c = utf8_next(&s);
-        struct states next = {0};
-        alive = false;
+        memset(next->w, 0, words * sizeof next->w[0]);
         for (size_t w = 0; w < words; w++) {
-            for (uint64_t bits = now.w[w]; bits; bits &= bits - 1) {
-                states_step(p, &next, w * 64 + (size_t)__builtin_ctzll(bits), c);
+            for (uint64_t bits = now->w[w]; bits; bits &= bits - 1) {
+                states_step(p, next, w * 64 + (size_t)__builtin_ctzll(bits), c);
                 steps++;
             }
         }
+        alive = 0;
         for (size_t w = 0; w < words; w++)
-            alive = alive || next.w[w];
+            alive |= next->w[w];
+        struct states *t = now;
         now = next;
+        next = t;
     }
     if (work)
         *work += steps;
-    return alive && (now.w[p->n / 64] >> (p->n % 64) & 1);
+    return alive && (now->w[p->n / 64] >> (p->n % 64) & 1);
 }
 
 bool pattern_has_magic(const char *s)

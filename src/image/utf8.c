@@ -7,7 +7,6 @@ static const struct {
     unsigned n;
     uint32_t min;
 } forms[] = {
-    {0x80, 0x00, 1, 0},
     {0xe0, 0xc0, 2, 0x80},
     {0xf0, 0xe0, 3, 0x800},
     {0xf8, 0xf0, 4, 0x10000},
@@ -32,6 +31,10 @@ static bool decode(const unsigned char *p, size_t n, size_t form, uint32_t *ret)
 uint32_t utf8_next(struct slice *s)
 {
     const unsigned char *p = (const unsigned char *)s->p;
+    if (p[0] < 0x80) {
+        s->p++, s->n--;
+        return p[0];
+    }
     uint32_t c = UTF8_INVALID + p[0];
     size_t used = 1;
     for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
