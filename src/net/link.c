@@ -28,6 +28,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "net/deframe.h"
+#include "net/dnstcp.h"
 #include "net/filter.h"
 #include "net/hostroute.h"
 #include "net/ranges.h"
@@ -36,7 +37,7 @@
 #include "net/stack.h"
 
 #define READ_SIZE (64 * 1024)
-#define POLL_MAX (1 + NET_RESOLVER_QUERIES_MAX + NET_SOCKETS_MAX + 64)
+#define POLL_MAX (1 + NET_RESOLVER_QUERIES_MAX + NET_DNSTCP_FDS + NET_SOCKETS_MAX + 64)
 #define LOG_EVERY_MS 10000
 
 struct net_link {
@@ -46,6 +47,7 @@ struct net_link {
     struct net_hostroute route;
     struct net_stack *stack;       /* owned */
     struct net_resolver *resolver; /* owned */
+    struct net_dnstcp *dnstcp;     /* owned; NULL without "dns" */
     struct net_deframer deframer;
     struct net_outq out;
     int64_t now_ms;
@@ -55,9 +57,8 @@ struct net_link {
     uint8_t in[READ_SIZE];
 };
 
-static void send_frame(void *arg, const uint8_t *frame, size_t n)
+static void send_frame(struct net_link *l, const uint8_t *frame, size_t n)
 {
-    struct net_link *l = arg;
     if (!net_outq_add(&l->out, frame, n)) {
         net_count(l->stats->rx_dropped, 1);
         return;
@@ -66,11 +67,23 @@ static void send_frame(void *arg, const uint8_t *frame, size_t n)
     net_count(l->stats->rx_bytes, n);
 }
 
+/* The stack's frames. */
+static void on_output(void *arg, const uint8_t *frame, size_t n)
+{
+    struct net_link *l = arg;
+    uint8_t other[NET_FRAME_MAX];
+    bool dns = net_dnstcp_outward(l->dnstcp, frame, n, other);
+    send_frame(l, dns ? other : frame, n);
+}
+
 static void on_answer(void *arg, struct net_asker to, const uint8_t *p, size_t n)
 {
     struct net_link *l = arg;
     uint8_t frame[NET_FRAME_MAX];
-    send_frame(l, frame, net_reply_dns(&l->filter, (uint16_t)to.id, p, n, frame));
+    if (to.tcp)
+        net_dnstcp_answer(l->dnstcp, to.id, p, n);
+    else
+        send_frame(l, frame, net_reply_dns(&l->filter, (uint16_t)to.id, p, n, frame));
 }
 
 static bool ask_kernel(void *arg, uint32_t dst)
@@ -128,6 +141,14 @@ static enum net_reason query(struct net_link *l, const struct net_frame *f)
     return taken ? NET_OK : NET_LIMIT;
 }
 
+static enum net_reason pass_dns(struct net_link *l, const struct net_frame *f, const uint8_t *p,
+                                size_t n)
+{
+    uint8_t frame[NET_FRAME_MAX];
+    net_dnstcp_inward(l->dnstcp, f, p, n, frame);
+    return pass(l, f, frame, n);
+}
+
 static void on_frame(void *arg, const uint8_t *p, size_t n)
 {
     struct net_link *l = arg;
@@ -140,7 +161,9 @@ static void on_frame(void *arg, const uint8_t *p, size_t n)
         why = pass(l, &f, p, n);
     else if (v == NET_TO_RESOLVER)
         why = query(l, &f);
-    else if (v == NET_REFUSE || v == NET_TO_RESOLVER_TCP)
+    else if (v == NET_TO_RESOLVER_TCP)
+        why = pass_dns(l, &f, p, n);
+    else if (v == NET_REFUSE)
         refuse(l, &f, why);
     net_count(l->stats->frames[why], 1);
 }
@@ -188,9 +211,12 @@ static int turn(struct net_link *l, struct err *e)
     l->fds[0] = (struct pollfd){.fd = l->fd, .events = wanted};
     struct pollfd *dns = l->fds + 1;
     unsigned n_dns = net_resolver_fill(l->resolver, dns, l->now_ms, &timeout);
-    struct pollfd *stack = dns + n_dns;
-    unsigned n_stack = net_stack_fill(l->stack, stack, POLL_MAX - 1 - n_dns, behind, &timeout);
-    int rc = poll(l->fds, 1 + n_dns + n_stack, timeout);
+    struct pollfd *tcp = dns + n_dns;
+    unsigned n_tcp = net_dnstcp_fill(l->dnstcp, tcp, l->now_ms, &timeout);
+    struct pollfd *stack = tcp + n_tcp;
+    unsigned room = (unsigned)(l->fds + POLL_MAX - stack);
+    unsigned n_stack = net_stack_fill(l->stack, stack, room, behind, &timeout);
+    int rc = poll(l->fds, 1 + n_dns + n_tcp + n_stack, timeout);
     if (rc < 0 && errno != EINTR)
         return err_set_errno(e, errno, "poll");
     if (rc < 0)
@@ -198,6 +224,7 @@ static int turn(struct net_link *l, struct err *e)
     l->now_ms = clock_mono_ms();
     net_stack_poll(l->stack, stack, n_stack);
     net_resolver_poll(l->resolver, dns, n_dns, l->now_ms);
+    net_dnstcp_poll(l->dnstcp, tcp, n_tcp, l->now_ms);
     if (l->fds[0].revents & (POLLIN | POLLHUP | POLLERR)) {
         rc = read_stream(l, e);
         if (rc <= 0)
@@ -219,11 +246,13 @@ int net_link_new(const struct net_link_config *c, struct net_link **ret, struct 
     l->filter.arg = &l->route;
     int rc = net_hostroute_open(&l->route, e);
     if (rc == 0)
-        rc = net_stack_new(&l->filter, l->stats, send_frame, l, &l->stack, e);
+        rc = net_stack_new(&l->filter, l->stats, on_output, l, &l->stack, e);
     if (rc == 0 && net_outq_init(&l->out) < 0)
         rc = err_set(e, ENOMEM, "out of memory");
     if (rc == 0 && net_resolver_new(c->resolv_conf, l->stats, on_answer, l, &l->resolver) < 0)
         rc = err_set(e, ENOMEM, "out of memory");
+    if (rc == 0 && c->policy->dns)
+        rc = net_dnstcp_new(&l->filter, l->resolver, &l->dnstcp, e);
     if (rc < 0) {
         net_link_free(l);
         return rc;
@@ -236,6 +265,7 @@ void net_link_free(struct net_link *l)
 {
     if (!l)
         return;
+    net_dnstcp_free(l->dnstcp);
     net_resolver_free(l->resolver);
     net_stack_free(l->stack);
     net_hostroute_close(&l->route);

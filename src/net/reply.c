@@ -93,6 +93,18 @@ size_t net_reply_dns(const struct net_filter *f, uint16_t port, const uint8_t *p
     return finish_ip(f, out, IPPROTO_UDP, f->dns, 8 + n);
 }
 
+void net_readdress_tcp(uint8_t *frame, size_t ip_len, bool destination, uint32_t ip, uint16_t port)
+{
+    uint8_t *h = frame + NET_ETH_HEADER, *tcp = h + IP_HEADER;
+    size_t n = ip_len - IP_HEADER;
+    be32_put(h + (destination ? 16 : 12), ip);
+    be16_put(tcp + (destination ? 2 : 0), port);
+    be16_put(h + 10, 0);
+    be16_put(h + 10, net_sum_end(net_sum_add(0, h, IP_HEADER)));
+    be16_put(tcp + 16, 0);
+    be16_put(tcp + 16, net_sum_segment(be32_get(h + 12), be32_get(h + 16), IPPROTO_TCP, tcp, n));
+}
+
 size_t net_reply_guest_arp(const struct net_filter *f, uint8_t out[NET_FRAME_MAX])
 {
     static const uint8_t request[] = {0, 1, 0x08, 0, NET_MAC_LEN, 4, 0, 1};

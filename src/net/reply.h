@@ -3,6 +3,7 @@
 #ifndef NET_REPLY_H
 #define NET_REPLY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,6 +20,10 @@ size_t net_reply_refusal(const struct net_filter *f, const struct net_frame *to,
 /* Datagram from the resolver's port 53 to port of the guest; n <= NET_UDP_PAYLOAD_MAX. */
 size_t net_reply_dns(const struct net_filter *f, uint16_t port, const uint8_t *p, size_t n,
                      uint8_t out[NET_FRAME_MAX]);
+
+/* Gives the TCP segment in frame (a whole one that net_frame_parse() accepted) another destination,
+ * or another source, and corrects both checksums. */
+void net_readdress_tcp(uint8_t *frame, size_t ip_len, bool destination, uint32_t ip, uint16_t port);
 
 /* A gratuitous ARP request as the guest would send it: teaches the stack who the guest is, so that
  * the first packet towards a restored guest waits for nobody. */

@@ -37,7 +37,7 @@ void net_resolver_free(struct net_resolver *r); /* NULL is fine */
 /* One message of the guest. False: too many are waiting, the query was dropped. */
 bool net_resolver_query(struct net_resolver *r, struct net_asker from, const uint8_t *p, size_t n,
                         int64_t now_ms);
-/* Forgets what the asker still waits for. */
+/* Forgets what the asker still waits for. Not from within net_answer_fn. */
 void net_resolver_cancel(struct net_resolver *r, struct net_asker from);
 
 /* Adds up to NET_RESOLVER_QUERIES_MAX entries to fds, lowers *timeout_ms to the next deadline. */

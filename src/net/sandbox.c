@@ -3,8 +3,8 @@
  * In order, each step taking what the next no longer needs:
  *
  *   1. limits         descriptors for the sockets and no more, memory, no processes, no core files
- *   2. user           root becomes "nobody" where that is possible
- *   3. capabilities   none, bounding set included where that is possible
+ *   2. bounding set   emptied, where there is the capability to do so
+ *   3. user           root becomes "nobody", where there is such a user; then no capabilities
  *   4. Landlock       no file but those in the directory of resolv.conf, read-only
  *   5. seccomp        the table in syscalls.c; everything else kills the process
  *
@@ -69,12 +69,18 @@ static void leave_root(void)
         log_debug("net", "staying root of the user namespace: %s", strerror(errno));
 }
 
+/* Only one who has CAP_SETPCAP can; for others no_new_privs leaves nothing to bound. */
+static void empty_bounding_set(void)
+{
+    capng_clear(CAPNG_SELECT_BOUNDS);
+    if (capng_apply(CAPNG_SELECT_BOUNDS) < 0)
+        log_debug("net", "keeping the capability bounding set");
+}
+
 static int drop_capabilities(struct err *e)
 {
-    capng_clear(CAPNG_SELECT_BOTH);
-    /* The bounding set can be emptied only by one who has CAP_SETPCAP; without any capability and
-     * with no_new_privs it has nothing to bound. */
-    if (capng_apply(CAPNG_SELECT_BOTH) < 0 && capng_apply(CAPNG_SELECT_CAPS) < 0)
+    capng_clear(CAPNG_SELECT_CAPS);
+    if (capng_apply(CAPNG_SELECT_CAPS) < 0)
         return err_set(e, EPERM, "dropping capabilities failed");
     return 0;
 }
@@ -151,6 +157,7 @@ int net_sandbox_enter(const char *resolv_conf, struct err *e)
     int rc = set_limits(e);
     if (rc < 0)
         return rc;
+    empty_bounding_set();
     leave_root();
     rc = drop_capabilities(e);
     if (rc < 0)

@@ -531,6 +531,46 @@ static void resolves(void **state)
     assert_int_equal(s.dns_rejected, 1); /* the forged one */
 }
 
+/* An answer too large for a datagram: truncated over UDP, whole over TCP. */
+static void resolves_over_tcp(void **state)
+{
+    uint8_t frame[NET_FRAME_MAX], q[2 + DNS_QUERY_MAX];
+    char answer[8192];
+    struct net_frame f;
+    struct conn c;
+    (void)state;
+    start_default();
+    ask(frame, &f, 1, "large.test", DNS_TYPE_A);
+    assert_true(be16_get(f.payload + 2) & 0x0200);
+    for (int i = 0; i < 20; i++) { /* more, one after the other, than may be open at once */
+        assert_int_equal(conn_open(&c, DNS_IP, 53, WAIT_MS), 'o');
+        size_t n = guest_dns_query(q + 2, 0x5151, "large.test", DNS_TYPE_A);
+        be16_put(q, (unsigned)n);
+        conn_send(&c, NET_TCP_ACK, q, 1); /* cut where it hurts */
+        conn_send(&c, NET_TCP_ACK, q + 1, n + 1);
+        size_t want = 2 + n + 200 * 16, have = 0;
+        while (have < want && receive(frame, &f, WAIT_MS)) {
+            if (f.kind != NET_TCP || f.dst_port != c.sport || f.tcp_seq != c.ack)
+                continue;
+            assert_int_equal(f.src, DNS_IP);
+            assert_int_equal(f.src_port, 53);
+            memcpy(answer + have, f.payload, f.payload_len);
+            have += f.payload_len;
+            c.ack += (uint32_t)f.payload_len;
+            conn_send(&c, NET_TCP_ACK, NULL, 0);
+        }
+        assert_int_equal(have, want);
+        assert_int_equal(be16_get((uint8_t *)answer), want - 2);
+        assert_int_equal(be16_get((uint8_t *)answer + 2), 0x5151);
+        assert_int_equal(be16_get((uint8_t *)answer + 8), 200);
+        conn_send(&c, NET_TCP_FIN | NET_TCP_ACK, NULL, 0);
+        assert_int_equal(conn_read_all(&c, answer, sizeof answer), 0); /* closed in turn */
+    }
+    struct net_stats s = stop_net();
+    assert_int_equal(s.dns_answered, 21);
+    assert_int_equal(s.sockets_total, 20);
+}
+
 static void resolver_can_be_closed(void **state)
 {
     uint8_t frame[NET_FRAME_MAX], q[DNS_QUERY_MAX];
@@ -627,6 +667,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(rules_are_tried_in_order),
         cmocka_unit_test(denies_udp_and_ping),
         cmocka_unit_test(resolves),
+        cmocka_unit_test(resolves_over_tcp),
         cmocka_unit_test(resolver_can_be_closed),
         cmocka_unit_test(follows_resolv_conf),
         cmocka_unit_test(drops_what_it_cannot_judge),
