@@ -135,7 +135,7 @@ static void conn_write(struct conn *c)
 
 void net_dnstcp_answer(struct net_dnstcp *d, uint32_t id, const uint8_t *p, size_t n)
 {
-    if (id >= NET_DNSTCP_MAX || n > DNS_MESSAGE_MAX)
+    if (!d || id >= NET_DNSTCP_MAX || n > DNS_MESSAGE_MAX)
         return;
     struct conn *c = &d->conns[id];
     if (c->fd < 0 || !c->waiting)
