@@ -21,8 +21,9 @@
 #include "proto/wire.h"
 
 #define BUILD_CGROUP GUEST_CGROUP "/build"
-#define UMOUNT_TRIES 40 /* of 50 ms: a mount namespace that just ended is freed in the background \
-                         */
+#define UMOUNT_TRIES                                                             \
+    40 /* of 50 ms: a mount namespace that just ended is freed in the background \
+        */
 
 struct mount_args {
     int stage, from; /* from < 0: none */

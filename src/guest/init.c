@@ -76,11 +76,15 @@ static int mount_all(struct err *e)
             errno != EBUSY && !table[i].optional)
             return err_set_errno(e, errno, "cannot mount %s", table[i].at);
     }
-    static const char *const dirs[] = {GUEST_RUN_DIR, GUEST_RUN_DIR "/empty", GUEST_APP_ROOT,
-                                       GUEST_STAGE_ROOT, GUEST_FROM_ROOT};
+    static const char *const dirs[] = {GUEST_RUN_DIR,         GUEST_RUN_DIR "/empty",
+                                       GUEST_RUN_DIR "/open", GUEST_APP_ROOT,
+                                       GUEST_STAGE_ROOT,      GUEST_FROM_ROOT};
     for (size_t i = 0; i < ARRAY_LEN(dirs); i++)
         if (mkdir(dirs[i], 0755) < 0 && errno != EEXIST)
             return err_set_errno(e, errno, "cannot make %s", dirs[i]);
+    /* Files the application may write get room of their own: filling it must not stop RESUMED. */
+    if (mount("tmpfs", GUEST_RUN_DIR "/open", "tmpfs", NO_ALL, "mode=0755,size=1m") < 0)
+        return err_set_errno(e, errno, "cannot mount " GUEST_RUN_DIR "/open");
     return 0;
 }
 

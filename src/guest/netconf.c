@@ -96,5 +96,5 @@ int netconf_write_resolv(const struct netconf *n, struct err *e)
     char text[64] = "";
     if (n && n->dns[0])
         snprintf(text, sizeof text, "nameserver %s\n", n->dns);
-    return boot_lend("resolv.conf", text, e);
+    return boot_lend("open/resolv.conf", text, e);
 }

@@ -39,14 +39,14 @@ enum lent {
 static const struct {
     const char *file; /* in GUEST_RUN_DIR; a missing one is not lent */
     const char *target;
-    bool app, build;
+    bool app, build, writable;
 } LENT[LENT_N] = {
-    [LENT_RESOLV] = {"resolv.conf", "/etc/resolv.conf", true, true},
-    [LENT_HOSTS] = {"hosts", "/etc/hosts", true, true},
-    [LENT_HOSTNAME] = {"hostname", "/etc/hostname", true, false},
-    [LENT_MACHINE_ID] = {"machine-id", "/etc/machine-id", true, false},
-    [LENT_BOOT_ID] = {"boot_id", "/proc/sys/kernel/random/boot_id", true, false},
-    [LENT_CA] = {"ca-bundle.crt", "/dev/tinderbox/ca-bundle.crt", false, true},
+    [LENT_RESOLV] = {"open/resolv.conf", "/etc/resolv.conf", true, true, true},
+    [LENT_HOSTS] = {"open/hosts", "/etc/hosts", true, true, true},
+    [LENT_HOSTNAME] = {"hostname", "/etc/hostname", true, false, false},
+    [LENT_MACHINE_ID] = {"machine-id", "/etc/machine-id", true, false, false},
+    [LENT_BOOT_ID] = {"boot_id", "/proc/sys/kernel/random/boot_id", true, false, false},
+    [LENT_CA] = {"ca-bundle.crt", "/dev/tinderbox/ca-bundle.crt", false, true, false},
 };
 
 struct enter {
@@ -173,8 +173,8 @@ static int mount_lent(struct enter *x, struct err *e)
         if (move_mount(x->lent[i], "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH) < 0)
             return err_set_errno(e, errno, "cannot mount %s", target);
         close(x->lent[i]);
-        bool read_only = i == LENT_BOOT_ID || i == LENT_CA;
-        if (read_only && mount(NULL, target, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | NO_ALL, NULL))
+        if (!LENT[i].writable &&
+            mount(NULL, target, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | NO_ALL, NULL))
             return err_set_errno(e, errno, "cannot protect %s", target);
     }
     return 0;

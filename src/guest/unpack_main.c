@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. The agent starts this program with all its rights; it opens what it needs (a
+ * disk, the other stage), then locks itself up before it looks at the first foreign byte:
+ *   scan, read  an empty directory as root, user 65534, no capabilities: it can only read the disk
+ *               it was given and write frames;
+ *   copy        the stage as root directory, and the capabilities that restoring files needs.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <locale.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "guest/guest.h"
+#include "guest/unpack.h"
+#include "proto/wire.h"
+
+#define NOBODY 65534
+#define CAP(c) (1u << (c))
+#define COPY_CAPS                                                                                  \
+    (CAP(CAP_CHOWN) | CAP(CAP_DAC_OVERRIDE) | CAP(CAP_FOWNER) | CAP(CAP_FSETID) | CAP(CAP_MKNOD) | \
+     CAP(CAP_SETFCAP))
+
+enum mode { MODE_SCAN, MODE_READ, MODE_COPY };
+
+static int open_disk(const json_t *spec, struct err *e)
+{
+    int64_t slot = json_get_int(spec, "disk", -1);
+    if (slot < 0 || slot > 25)
+        return err_set(e, EINVAL, "there is no disk slot %lld", (long long)slot);
+    char path[] = "/dev/vda";
+    path[7] = (char)('a' + slot);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? err_set_errno(e, errno, "cannot open %s", path) : fd;
+}
+
+static int set_caps(unsigned keep, struct err *e)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {{.effective = keep, .permitted = keep}};
+    if (syscall(SYS_capset, &head, data) < 0)
+        return err_set_errno(e, errno, "cannot drop capabilities");
+    return 0;
+}
+
+static int lock_up(enum mode mode, struct err *e)
+{
+    const char *root = mode == MODE_COPY ? GUEST_STAGE_ROOT : GUEST_RUN_DIR "/empty";
+    const struct rlimit files = {1024, 1024}, procs = {0, 0};
+    if (chroot(root) < 0 || chdir("/") < 0)
+        return err_set_errno(e, errno, "cannot change root to %s", root);
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || setrlimit(RLIMIT_NOFILE, &files) < 0 ||
+        setrlimit(RLIMIT_NPROC, &procs) < 0)
+        return err_set_errno(e, errno, "cannot set limits");
+    if (mode == MODE_COPY)
+        return set_caps(COPY_CAPS, e);
+    if (setgroups(0, NULL) < 0 || setresgid(NOBODY, NOBODY, NOBODY) < 0 ||
+        setresuid(NOBODY, NOBODY, NOBODY) < 0)
+        return err_set_errno(e, errno, "cannot drop rights");
+    return set_caps(0, e);
+}
+
+static int run(enum mode mode, const json_t *spec, struct err *e)
+{
+    const char *source = json_get_str(spec, "source");
+    bool stage = source && strcmp(source, "stage") == 0;
+    int disk = -1, from = -1;
+    if (mode != MODE_COPY || json_get_int(spec, "disk", -1) >= 0) {
+        disk = stage ? -1 : open_disk(spec, e);
+        if (disk < 0 && !stage)
+            return disk;
+    }
+    if (mode == MODE_COPY && stage) {
+        from = open(GUEST_FROM_ROOT, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (from < 0)
+            return err_set_errno(e, errno, "cannot open the source stage");
+    }
+    int r = lock_up(mode, e);
+    if (r < 0)
+        return r;
+    if (mode == MODE_SCAN)
+        return scan_run(disk, spec, e);
+    return mode == MODE_READ ? read_run(disk, spec, e) : copy_run(disk, from, spec, e);
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const names[] = {"scan", "read", "copy"};
+    struct err e = {0};
+    int mode = -1;
+    for (int i = 0; argc == 3 && i < 3; i++)
+        if (strcmp(argv[1], names[i]) == 0)
+            mode = i;
+    if (mode < 0) {
+        fprintf(stderr, "usage: tinderbox-unpack scan|read|copy JSON\n");
+        return 2;
+    }
+    setlocale(LC_ALL, "C.UTF-8"); /* libarchive converts names through it */
+    CLEANUP(cleanup_json)
+    json_t *spec = NULL;
+    int r = json_parse(argv[2], strlen(argv[2]), WIRE_MAX_FRAME_DATA, &spec, &e);
+    if (r == 0)
+        r = run((enum mode)mode, spec, &e);
+    if (r < 0)
+        out_error(&e);
+    else
+        out_exit();
+    return 0;
+}
