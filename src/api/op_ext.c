@@ -10,10 +10,10 @@
 #include "proto/wire.h"
 
 #define LOG_CHUNK (1024 * 1024)
-#define EXEC_STDIN_MAX (192u * 1024)
-#define EXEC_OUTPUT_MAX (4u * 1024 * 1024) /* each of stdout and stderr */
+#define EXEC_STREAM_MAX (4u * 1024 * 1024) /* each of stdin, stdout and stderr */
 #define EXEC_TIMEOUT_S 60
 #define AGENT_TIMEOUT_MS 30000
+#define FEED_RETRY_MS 10 /* while a command leaves its input unread */
 
 /* ---- status, statistics ------------------------------------------------------------------------
  */
@@ -85,6 +85,8 @@ int op_logs(struct op_call *c, json_t **ret, struct err *e)
 struct exec {
     struct agent_stream *stream;
     struct buf in, out, err;
+    size_t in_at; /* sent */
+    bool fed;     /* all of it, with its end */
     bool truncated;
     int64_t deadline_ms;
     int exit_code, signal;
@@ -108,24 +110,31 @@ static json_t *exec_spec(const struct op_call *c)
     return spec;
 }
 
-/* The whole input fits the stream's queue (EXEC_STDIN_MAX), so sending does not wait for a command
- * that reads nothing while it writes. */
 static int exec_begin(struct exec *x, const struct op_call *c, struct err *e)
 {
     CLEANUP(cleanup_json)
     json_t *spec = exec_spec(c);
     CLEANUP(cleanup_free)
     char *text = json_text(spec);
-    int r = strlen(text) > WIRE_MAX_FRAME_DATA
-                ? err_set(e, EINVAL, "args and env together are longer than %d bytes",
-                          WIRE_MAX_FRAME_DATA)
-                : agent_stream_send(x->stream, WIRE_FRAME_SPEC, text, strlen(text), e);
-    for (size_t at = 0; r == 0 && at < x->in.len;) {
-        size_t n = x->in.len - at < WIRE_MAX_FRAME_DATA ? x->in.len - at : WIRE_MAX_FRAME_DATA;
-        r = agent_stream_send(x->stream, WIRE_FRAME_STDIN, x->in.data + at, n, e);
-        at += n;
+    if (strlen(text) > WIRE_MAX_FRAME_DATA)
+        return err_set(e, EINVAL, "args and env together are longer than %d bytes",
+                       WIRE_MAX_FRAME_DATA);
+    return agent_stream_send(x->stream, WIRE_FRAME_SPEC, text, strlen(text), e);
+}
+
+/* Sends what the stream takes without waiting, for a command may write before it reads. A command
+ * that has ended takes no more input; its exit status is still to be read. */
+static void exec_feed(struct exec *x)
+{
+    while (!x->fed && agent_stream_room(x->stream)) {
+        size_t left = x->in.len - x->in_at;
+        size_t n = left < WIRE_MAX_FRAME_DATA ? left : WIRE_MAX_FRAME_DATA;
+        const char *p = x->in.data ? x->in.data + x->in_at : "";
+        x->in_at += n;
+        x->fed = agent_stream_send(x->stream, left ? WIRE_FRAME_STDIN : WIRE_FRAME_STDIN_END, p, n,
+                                   NULL) < 0 ||
+                 !left;
     }
-    return r == 0 ? agent_stream_send(x->stream, WIRE_FRAME_STDIN_END, NULL, 0, e) : r;
 }
 
 /* Keeps what fits; the rest is read and dropped so that the command can end. */
@@ -154,14 +163,26 @@ static int exec_ended(struct exec *x, int type, const struct buf *payload, struc
     return 0;
 }
 
+/* The next frame into payload, feeding input meanwhile. */
+static int exec_next(struct exec *x, struct buf *payload, struct err *e)
+{
+    for (;;) {
+        int64_t left = x->deadline_ms - clock_mono_ms();
+        exec_feed(x);
+        int wait = !x->fed && left > FEED_RETRY_MS ? FEED_RETRY_MS : (int)left;
+        int type = left > 0 ? agent_stream_next(x->stream, payload, wait, e) : -ETIMEDOUT;
+        if (type != -ETIMEDOUT || left <= 0)
+            return type;
+    }
+}
+
 /* Reads frames until the command has ended. */
 static int exec_read(struct exec *x, struct err *e)
 {
     CLEANUP(buf_done)
     struct buf payload = BUF_INIT(WIRE_MAX_FRAME_DATA);
     for (;;) {
-        int64_t left = x->deadline_ms - clock_mono_ms();
-        int type = left > 0 ? agent_stream_next(x->stream, &payload, (int)left, e) : -ETIMEDOUT;
+        int type = exec_next(x, &payload, e);
         if (type == -ETIMEDOUT)
             return err_set(e, EINVAL, "The command did not end within timeoutSeconds");
         if (type < 0)
@@ -206,7 +227,7 @@ static int exec_on(struct op_call *c, const char *id, struct exec *x, json_t **r
     struct agent *a = NULL;
     const char *in = json_get_str(c->in, "stdin");
     if (in && base64_decode(&x->in, in, strlen(in)) < 0)
-        return err_set(e, EINVAL, "stdin is not base64 of at most %u bytes", EXEC_STDIN_MAX);
+        return err_set(e, EINVAL, "stdin is not base64 of at most %u bytes", EXEC_STREAM_MAX);
     int r = microvm_agent(c->api->microvms, id, AGENT_TIMEOUT_MS, &a, e);
     if (r < 0)
         return r;
@@ -218,9 +239,9 @@ static int exec_on(struct op_call *c, const char *id, struct exec *x, json_t **r
 
 int op_exec(struct op_call *c, json_t **ret, struct err *e)
 {
-    struct exec x = {.in = BUF_INIT(EXEC_STDIN_MAX),
-                     .out = BUF_INIT(EXEC_OUTPUT_MAX),
-                     .err = BUF_INIT(EXEC_OUTPUT_MAX)};
+    struct exec x = {.in = BUF_INIT(EXEC_STREAM_MAX),
+                     .out = BUF_INIT(EXEC_STREAM_MAX),
+                     .err = BUF_INIT(EXEC_STREAM_MAX)};
     struct store_microvm vm = {0};
     int r = body_find_microvm(c, &vm, e);
     if (r == 0)

@@ -145,8 +145,8 @@ int percent_decode(struct buf *out, const char *s, size_t n)
         }
         int hi = n - i > 2 ? hex_digit(s[i + 1]) : -1;
         int lo = hi < 0 ? -1 : hex_digit(s[i + 2]);
-        char c = (char)(hi << 4 | lo);
-        if (lo < 0 || !c)
+        char c = lo < 0 ? '\0' : (char)(hi << 4 | lo);
+        if (!c)
             return -EINVAL;
         r = buf_add(out, &c, 1);
         i += 2;

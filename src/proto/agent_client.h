@@ -40,6 +40,8 @@ int agent_stream_open(struct agent *a, const char *method, const char *path,
 int agent_stream_send(struct agent_stream *s, int type, const void *p, size_t n,
                       struct err *e) MUST_CHECK;
 int agent_stream_send_end(struct agent_stream *s, struct err *e) MUST_CHECK;
+/* True when the next send will not wait for the guest to read. */
+bool agent_stream_room(struct agent_stream *s);
 /* Next frame into *payload (cleared first). Returns the frame type, 0 at the end of the stream,
  * -ETIMEDOUT, -EPIPE, -EPROTO. */
 int agent_stream_next(struct agent_stream *s, struct buf *payload, int timeout_ms,

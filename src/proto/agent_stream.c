@@ -237,6 +237,14 @@ int agent_stream_send(struct agent_stream *st, int type, const void *p, size_t n
     return queue_piece(st, st->enc.data, st->enc.len, false, e);
 }
 
+bool agent_stream_room(struct agent_stream *st)
+{
+    pthread_mutex_lock(&st->a->lock);
+    bool room = st->closed || st->queued < QUEUED_MAX;
+    pthread_mutex_unlock(&st->a->lock);
+    return room;
+}
+
 int agent_stream_send_end(struct agent_stream *st, struct err *e)
 {
     return queue_piece(st, NULL, 0, true, e);
