@@ -122,19 +122,30 @@ static int make_credential(const char *path, struct err *e)
     return rc;
 }
 
-static int open_credential(const char *path, struct sigv4_credential *ret, struct err *e)
+static int read_credential(const char *path, struct sigv4_credential *ret, struct err *e)
 {
-    int rc = fs_exists(path) ? 0 : make_credential(path, e);
     CLEANUP(cleanup_json)
     json_t *o = NULL;
-    if (rc == 0)
-        rc = read_json(path, &o, e);
+    int rc = read_json(path, &o, e);
     if (rc < 0)
         return rc;
     if (!take_text(ret->access_key, sizeof ret->access_key, o, "accessKeyId") ||
         !take_text(ret->secret_key, sizeof ret->secret_key, o, "secretAccessKey"))
         return err_set(e, EINVAL, "%s: accessKeyId or secretAccessKey is missing", path);
     return 0;
+}
+
+static int open_credential(const char *path, struct sigv4_credential *ret, struct err *e)
+{
+    int rc = fs_exists(path) ? 0 : make_credential(path, e);
+    return rc < 0 ? rc : read_credential(path, ret, e);
+}
+
+int auth_credential_read(const char *dir, struct sigv4_credential *ret, struct err *e)
+{
+    char path[600];
+    int rc = path_join(path, sizeof path, dir, "credential.json", e);
+    return rc < 0 ? rc : read_credential(path, ret, e);
 }
 
 static int make_token_key(const char *path, struct err *e)

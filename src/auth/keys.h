@@ -26,6 +26,9 @@ int auth_keys_open(const char *dir, const char *domain, struct auth_keys *ret,
                    struct err *e) MUST_CHECK;
 void auth_keys_done(struct auth_keys *k); /* cleanses */
 
+/* Only the API credential, which must exist: for clients on the same machine. */
+int auth_credential_read(const char *dir, struct sigv4_credential *ret, struct err *e) MUST_CHECK;
+
 /* Server context for the endpoint proxy (TLS 1.2+). Owned by the caller. */
 int auth_tls_context(const struct auth_keys *k, SSL_CTX **ret, struct err *e) MUST_CHECK;
 

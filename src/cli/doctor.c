@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The checks of doctor that need no machine to be started. */
+#include "cli/doctor.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/json.h"
+#include "cli/client.h"
+
+#define CGROUP2_MAGIC 0x63677270
+#define MIB (1024 * 1024)
+#define DISK_MIN_MIB 3072 /* guest kit, one image, its snapshot */
+#define DISK_GOOD_MIB 10240
+#define MEMORY_MIN_MIB 1536
+
+static void found(struct finding *f, enum finding_level level, const char *fix, const char *fmt,
+                  ...) PRINTF(4, 5);
+
+static void found(struct finding *f, enum finding_level level, const char *fix, const char *fmt,
+                  ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(f->text, sizeof f->text, fmt, ap);
+    va_end(ap);
+    f->level = level;
+    snprintf(f->fix, sizeof f->fix, "%s", fix ? fix : "");
+}
+
+/* ---- machine ----------------------------------------------------------------------------------
+ */
+
+static void check_system(const struct cli *c, struct finding *f)
+{
+    (void)c;
+    struct utsname u;
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    uname(&u);
+    if (strcmp(u.machine, "x86_64") == 0)
+        found(f, FINDING_OK, NULL, "Linux %s, %s, %ld CPUs", u.release, u.machine, cpus);
+    else
+        found(f, FINDING_MISSING, NULL, "%s is not supported yet: x86_64 is needed", u.machine);
+}
+
+static void check_memory(const struct cli *c, struct finding *f)
+{
+    (void)c;
+    long mib = sysconf(_SC_PHYS_PAGES) / (MIB / sysconf(_SC_PAGESIZE));
+    if (mib < MEMORY_MIN_MIB)
+        found(f, FINDING_NOTE, NULL, "%ld MiB: microVMs of 512 MiB fit, larger ones do not", mib);
+    else
+        found(f, FINDING_OK, NULL, "%ld MiB", mib);
+}
+
+/* The nearest directory that exists: the home may not be there yet. */
+static void existing_above(const char *path, char out[PATH_MAX])
+{
+    snprintf(out, PATH_MAX, "%s", path);
+    while (access(out, F_OK) != 0) {
+        char *slash = strrchr(out, '/');
+        if (!slash || slash == out) {
+            strcpy(out, "/");
+            return;
+        }
+        *slash = '\0';
+    }
+}
+
+static void check_disk(const struct cli *c, struct finding *f)
+{
+    char dir[PATH_MAX];
+    struct err e;
+    uint64_t bytes = 0;
+    existing_above(c->home, dir);
+    if (fs_free_bytes(dir, &bytes, &e) < 0) {
+        found(f, FINDING_MISSING, NULL, "%s", e.text);
+        return;
+    }
+    unsigned long long mib = bytes / MIB;
+    char fix[200];
+    snprintf(fix, sizeof fix, "free some space, or choose another place with TINDERBOX_HOME");
+    if (access(dir, W_OK) != 0)
+        found(f, FINDING_MISSING, "export TINDERBOX_HOME=<a directory of yours>",
+              "%s cannot be written", dir);
+    else if (mib < DISK_MIN_MIB)
+        found(f, FINDING_MISSING, fix, "%llu MiB free in %s; %d are needed", mib, dir,
+              DISK_MIN_MIB);
+    else if (mib < DISK_GOOD_MIB)
+        found(f, FINDING_NOTE, fix, "%llu MiB free in %s: enough for a few images", mib, dir);
+    else
+        found(f, FINDING_OK, NULL, "%.1f GiB free in %s", (double)mib / 1024, dir);
+}
+
+/* ---- programs ---------------------------------------------------------------------------------
+ */
+
+static const struct program {
+    const char *name, *package, *use;
+    bool needed;
+} programs[] = {
+    {"qemu-system-x86_64", "qemu-system-x86", "runs microVMs without hardware virtualization",
+     true},
+    {"qemu-img", "qemu-utils", "makes disk overlays", true},
+    {"bwrap", "bubblewrap", "sandboxes every process of a microVM", true},
+    {"mke2fs", "e2fsprogs", "makes the disks of builds", true},
+    {"curl", "curl", "is what 'tinderbox curl' calls", false},
+};
+
+static bool in_path(const char *name)
+{
+    const char *path = getenv("PATH");
+    char copy[4096], full[PATH_MAX];
+    /* As the daemon does: an ordinary user's PATH lacks the system directories. */
+    snprintf(copy, sizeof copy, "%s:/usr/sbin:/sbin:/usr/bin:/bin", path ? path : "");
+    for (char *save, *dir = strtok_r(copy, ":", &save); dir; dir = strtok_r(NULL, ":", &save)) {
+        snprintf(full, sizeof full, "%s/%s", dir, name);
+        if (access(full, X_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void check_programs(const struct cli *c, struct finding *f)
+{
+    (void)c;
+    char missing[300] = "", fix[300] = "sudo apt-get install -y --no-install-recommends";
+    bool needed = false;
+    for (size_t i = 0; i < ARRAY_LEN(programs); i++) {
+        const struct program *p = &programs[i];
+        if (in_path(p->name))
+            continue;
+        size_t at = strlen(missing), to = strlen(fix);
+        snprintf(missing + at, sizeof missing - at, "%s%s (%s)", at ? ", " : "", p->name, p->use);
+        snprintf(fix + to, sizeof fix - to, " %s", p->package);
+        needed |= p->needed;
+    }
+    if (!missing[0])
+        found(f, FINDING_OK, NULL, "QEMU, bubblewrap, e2fsprogs and curl are installed");
+    else
+        found(f, needed ? FINDING_MISSING : FINDING_NOTE, fix, "not installed: %s", missing);
+}
+
+/* ---- kernel features --------------------------------------------------------------------------
+ */
+
+/* The whole of what a sandbox does first: a user namespace with a mount namespace in it. */
+static void check_namespaces(const struct cli *c, struct finding *f)
+{
+    (void)c;
+    int status = -1;
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET) == 0 ? 0 : errno);
+    if (pid > 0)
+        waitpid(pid, &status, 0);
+    if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        found(f, FINDING_OK, NULL, "user namespaces work");
+        return;
+    }
+    bool root = geteuid() == 0;
+    const char *fix = access("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", F_OK) == 0
+                          ? "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"
+                          : "sudo sysctl -w user.max_user_namespaces=15000 "
+                            "kernel.unprivileged_userns_clone=1";
+    found(f, root ? FINDING_NOTE : FINDING_MISSING, fix,
+          "user namespaces are refused (%s); microVMs cannot be sandboxed",
+          WIFEXITED(status) ? strerror(WEXITSTATUS(status)) : "killed");
+}
+
+static void check_cgroups(const struct cli *c, struct finding *f)
+{
+    (void)c;
+    struct statfs s;
+    if (statfs("/sys/fs/cgroup", &s) == 0 && s.f_type == CGROUP2_MAGIC)
+        found(f, FINDING_OK, NULL, "cgroup v2");
+    else
+        found(f, FINDING_NOTE, NULL,
+              "cgroup v2 is not mounted: limits of microVMs are process limits only");
+}
+
+static bool cpu_flag(const char *wanted)
+{
+    CLEANUP(buf_done)
+    struct buf b = BUF_INIT(1 << 20);
+    FILE *file = fopen("/proc/cpuinfo", "re");
+    char line[8192];
+    bool yes = false;
+    while (file && !yes && fgets(line, sizeof line, file)) {
+        char *flags = strncmp(line, "flags", 5) == 0 ? strchr(line, ':') : NULL;
+        for (char *save, *w = flags ? strtok_r(flags, " \n", &save) : NULL; w && !yes;
+             w = strtok_r(NULL, " \n", &save))
+            yes = strcmp(w, wanted) == 0;
+    }
+    if (file)
+        fclose(file);
+    return yes;
+}
+
+static void check_kvm(const struct cli *c, struct finding *f)
+{
+    (void)c;
+    bool hardware = cpu_flag("vmx") || cpu_flag("svm");
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (fd < 0 && errno == EACCES && hardware)
+        found(f, FINDING_NOTE, "sudo usermod -aG kvm $USER  # then log in again",
+              "/dev/kvm may not be opened by this user; the software engine is used");
+    else if (fd < 0)
+        found(f, FINDING_NOTE, NULL, "no /dev/kvm (%s); the software engine is used",
+              strerror(errno));
+    else if (!hardware)
+        found(f, FINDING_NOTE, NULL,
+              "/dev/kvm opens, but the CPU has neither vmx nor svm: without hardware behind it, it "
+              "is slower than emulation; the software engine is used");
+    else
+        found(f, FINDING_OK, NULL,
+              "/dev/kvm with hardware behind it; the software engine is used until the KVM engine "
+              "is part of this release");
+    if (fd >= 0)
+        close(fd);
+}
+
+/* ---- service ----------------------------------------------------------------------------------
+ */
+
+static void check_guest(const struct cli *c, struct finding *f)
+{
+    static const char *const files[] = {"vmlinux", "initramfs.cpio", "manifest.json"};
+    const char *given = getenv("TINDERBOX_GUEST_DIR");
+    char dir[600], path[700], fix[300];
+    snprintf(dir, sizeof dir, "%s", given && *given ? given : "");
+    if (!*dir)
+        snprintf(dir, sizeof dir, "%s/guest", c->home);
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, files[i]);
+        if (access(path, R_OK) == 0)
+            continue;
+        snprintf(fix, sizeof fix, "guest/assemble --out %.200s", dir);
+        found(f, FINDING_MISSING, fix, "%s is missing: nothing to boot guests from", path);
+        return;
+    }
+    found(f, FINDING_OK, NULL, "kernel, initramfs and root file system in %s", dir);
+}
+
+static bool port_free(uint16_t port)
+{
+    const int one = 1;
+    CLEANUP(cleanup_close)
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in a = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    return fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0;
+}
+
+/* The defaults of the daemon's configuration. */
+static void check_ports(const struct cli *c, struct finding *f)
+{
+    static const struct {
+        uint16_t port;
+        const char *key;
+    } ports[] = {{8400, "api.port"}, {8401, "s3.port"}, {8443, "endpoint.port"}};
+    struct cli copy = *c;
+    if (cli_daemon_alive(&copy)) {
+        found(f, FINDING_OK, NULL, "the service is running (pid %d) at %s", (int)copy.pid,
+              copy.api);
+        return;
+    }
+    char conf[600], taken[200] = "", fix[300] = "tinderbox up";
+    snprintf(conf, sizeof conf, "%s/tinderbox.conf", c->home);
+    for (size_t i = 0; i < ARRAY_LEN(ports); i++) {
+        size_t at = strlen(taken), to = strlen(fix);
+        if (port_free(ports[i].port))
+            continue;
+        snprintf(taken + at, sizeof taken - at, "%s%u", at ? ", " : "", ports[i].port);
+        snprintf(fix + to, sizeof fix - to, " --set %s=0", ports[i].key);
+    }
+    if (!*taken)
+        found(f, FINDING_OK, NULL, "8400, 8401 and 8443 are free");
+    else
+        found(f, FINDING_NOTE, fix, "in use by another program: %s%s", taken,
+              access(conf, F_OK) == 0 ? " (tinderbox.conf may name others)" : "");
+}
+
+const struct check doctor_checks[] = {
+    {"system", check_system},     {"memory", check_memory},      {"disk", check_disk},
+    {"programs", check_programs}, {"sandbox", check_namespaces}, {"cgroups", check_cgroups},
+    {"kvm", check_kvm},           {"guest kit", check_guest},    {"ports", check_ports},
+};
+const size_t doctor_n_checks = ARRAY_LEN(doctor_checks);
