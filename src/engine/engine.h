@@ -37,6 +37,7 @@ struct engine_config {
     const char *kernel;      /* uncompressed vmlinux */
     const char *initramfs;
     const char *helper_dir;  /* directory of tinderbox-net */
+    const char *key_dir;     /* private directory for the key that marks our own disk overlays */
     const char *qemu;        /* program; NULL = qemu-system-x86_64 from PATH */
     bool sandbox;            /* bubblewrap around every process; only tests turn it off */
 };

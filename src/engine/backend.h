@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What engine.c asks of one way to run machines. The contracts are those of engine.h; specs have
+ * been checked and the network policy is never NULL when they get here. */
+#ifndef ENGINE_BACKEND_H
+#define ENGINE_BACKEND_H
+
+#include "engine/engine.h"
+#include "engine/frozen.h"
+#include "engine/overlay.h"
+
+struct engine_ops {
+    const char *name;
+    int (*open)(struct engine *en, struct err *e); /* fills version and impl */
+    void (*close)(struct engine *en);
+    int (*boot)(struct engine *en, const struct engine_spec *s, struct engine_machine **ret,
+                struct err *e);
+    int (*thaw)(struct engine *en, const struct engine_spec *s, const char *dir,
+                enum manifest_kind kind, struct engine_machine **ret, struct err *e);
+    int (*freeze)(struct engine_machine *m, const char *dir, enum manifest_kind kind,
+                  struct err *e);
+    int (*channel)(struct engine_machine *m, struct err *e);
+    int (*pause)(struct engine_machine *m, bool pause, struct err *e);
+    int (*stats)(struct engine_machine *m, struct engine_stats *ret, struct err *e);
+    bool (*alive)(const struct engine_machine *m);
+    void (*kill)(struct engine_machine *m);
+    void (*free)(struct engine_machine *m);
+};
+
+struct engine {
+    const struct engine_ops *ops;
+    char version[48];
+    char *kernel, *initramfs, *helper_dir, *program; /* owned */
+    bool sandbox;
+    struct overlay_key key;
+    struct frozen_cache *cache; /* owned */
+    void *impl;                 /* the backend's */
+};
+
+struct engine_machine { /* first member of a backend's machine */
+    struct engine *en;
+};
+
+extern const struct engine_ops qemu_engine_ops;
+
+#endif

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The front of the engine layer: checks specifications, fills in defaults, hands over to the backend,
+ * and makes disks. */
+#include "engine/engine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/proc.h"
+#include "engine/argv.h"
+#include "engine/backend.h"
+#include "engine/sandbox.h"
+
+#define MEMORY_MIN_MIB 64
+#define MEMORY_MAX_MIB (64 * 1024)
+#define VCPUS_MAX 16
+#define FLATTEN_TIMEOUT_MS (30 * 60 * 1000)
+
+static const struct engine_ops *const BACKENDS[] = {&qemu_engine_ops};
+
+static char *copy(const char *s)
+{
+    return s ? strdup(s) : NULL;
+}
+
+static const struct engine_ops *choose(const char *kind)
+{
+    for (size_t i = 0; i < ARRAY_LEN(BACKENDS); i++)
+        if (!kind || strcmp(kind, "auto") == 0 || strcmp(kind, BACKENDS[i]->name) == 0)
+            return BACKENDS[i];
+    return NULL;
+}
+
+int engine_open(const struct engine_config *c, struct engine **ret, struct err *e)
+{
+    const struct engine_ops *ops = choose(c->kind);
+    if (!ops)
+        return err_set(e, EINVAL, "unknown engine '%s' (auto, qemu)", c->kind);
+    struct engine *en = calloc(1, sizeof *en);
+    if (!en)
+        return err_set(e, ENOMEM, "out of memory");
+    en->ops = ops;
+    en->kernel = copy(c->kernel);
+    en->initramfs = copy(c->initramfs);
+    en->helper_dir = copy(c->helper_dir);
+    en->program = copy(c->qemu ? c->qemu : "qemu-system-x86_64");
+    en->sandbox = c->sandbox;
+    en->cache = frozen_cache_new();
+    int r = en->cache ? overlay_key_load(c->key_dir, &en->key, e)
+                      : err_set(e, ENOMEM, "out of memory");
+    if (r == 0)
+        r = ops->open(en, e);
+    if (r < 0) {
+        engine_close(en);
+        return r;
+    }
+    *ret = en;
+    return 0;
+}
+
+void engine_close(struct engine *en)
+{
+    if (!en)
+        return;
+    if (en->impl)
+        en->ops->close(en);
+    frozen_cache_free(en->cache);
+    free(en->kernel);
+    free(en->initramfs);
+    free(en->helper_dir);
+    free(en->program);
+    free(en);
+}
+
+const char *engine_name(const struct engine *en)
+{
+    return en->ops->name;
+}
+
+const char *engine_version(const struct engine *en)
+{
+    return en->version;
+}
+
+/* ---- specifications --------------------------------------------------------------------------- */
+
+static bool good_id(const char *id)
+{
+    size_t n = id ? strlen(id) : 0;
+    return n >= 1 && n <= 64 && strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789-") == n;
+}
+
+static int check_spec(const struct engine_spec *s, struct err *e)
+{
+    if (!good_id(s->id))
+        return err_set(e, EINVAL, "machine id: 1 to 64 of a-z, 0-9 and '-'");
+    if (!s->dir || s->dir[0] != '/')
+        return err_set(e, EINVAL, "machine directory: an absolute path is needed");
+    if (s->memory_mib < MEMORY_MIN_MIB || s->memory_mib > MEMORY_MAX_MIB)
+        return err_set(e, EINVAL, "memory: %u to %u MiB, not %u", MEMORY_MIN_MIB, MEMORY_MAX_MIB,
+                       s->memory_mib);
+    if (s->vcpus < 1 || s->vcpus > VCPUS_MAX)
+        return err_set(e, EINVAL, "vCPUs: 1 to %u, not %u", VCPUS_MAX, s->vcpus);
+    if (s->n_disks > ENGINE_DISKS_MAX)
+        return err_set(e, EINVAL, "disks: at most %u", ENGINE_DISKS_MAX);
+    for (unsigned i = 0; i < s->n_disks; i++)
+        if (!s->disks[i].path || s->disks[i].path[0] != '/')
+            return err_set(e, EINVAL, "disk %u: an absolute path is needed", i);
+    return 0;
+}
+
+/* The policy lives as long as the call: the backend copies what it needs. */
+static int with_defaults(const struct engine_spec *in, struct engine_spec *out,
+                         struct net_policy **policy, struct err *e)
+{
+    int r = check_spec(in, e);
+    *policy = NULL;
+    *out = *in;
+    if (r < 0 || in->policy)
+        return r;
+    *policy = malloc(sizeof **policy);
+    if (!*policy)
+        return err_set(e, ENOMEM, "out of memory");
+    net_policy_default(*policy);
+    out->policy = *policy;
+    return 0;
+}
+
+int engine_boot(struct engine *en, const struct engine_spec *s, struct engine_machine **ret,
+                struct err *e)
+{
+    struct engine_spec full;
+    CLEANUP(cleanup_free) struct net_policy *policy = NULL;
+    int r = with_defaults(s, &full, &policy, e);
+    return r < 0 ? r : en->ops->boot(en, &full, ret, e);
+}
+
+static int thaw(struct engine *en, const struct engine_spec *s, const char *dir,
+                enum manifest_kind kind, struct engine_machine **ret, struct err *e)
+{
+    struct engine_spec full;
+    CLEANUP(cleanup_free) struct net_policy *policy = NULL;
+    int r = with_defaults(s, &full, &policy, e);
+    return r < 0 ? r : en->ops->thaw(en, &full, dir, kind, ret, e);
+}
+
+int engine_restore(struct engine *en, const struct engine_spec *s, const char *snapshot_dir,
+                   struct engine_machine **ret, struct err *e)
+{
+    return thaw(en, s, snapshot_dir, MANIFEST_SNAPSHOT, ret, e);
+}
+
+int engine_resume(struct engine *en, const struct engine_spec *s, const char *state_dir,
+                  struct engine_machine **ret, struct err *e)
+{
+    return thaw(en, s, state_dir, MANIFEST_SUSPENDED, ret, e);
+}
+
+int engine_snapshot(struct engine_machine *m, const char *snapshot_dir, struct err *e)
+{
+    return m->en->ops->freeze(m, snapshot_dir, MANIFEST_SNAPSHOT, e);
+}
+
+int engine_suspend(struct engine_machine *m, const char *state_dir, struct err *e)
+{
+    return m->en->ops->freeze(m, state_dir, MANIFEST_SUSPENDED, e);
+}
+
+int engine_channel(struct engine_machine *m, struct err *e)
+{
+    return m->en->ops->channel(m, e);
+}
+
+int engine_machine_pause(struct engine_machine *m, struct err *e)
+{
+    return m->en->ops->pause(m, true, e);
+}
+
+int engine_machine_unpause(struct engine_machine *m, struct err *e)
+{
+    return m->en->ops->pause(m, false, e);
+}
+
+int engine_machine_stats(struct engine_machine *m, struct engine_stats *ret, struct err *e)
+{
+    return m->en->ops->stats(m, ret, e);
+}
+
+bool engine_machine_alive(const struct engine_machine *m)
+{
+    return m->en->ops->alive(m);
+}
+
+void engine_machine_kill(struct engine_machine *m)
+{
+    m->en->ops->kill(m);
+}
+
+void engine_machine_free(struct engine_machine *m)
+{
+    if (m)
+        m->en->ops->free(m);
+}
+
+/* ---- disks ------------------------------------------------------------------------------------ */
+
+int engine_disk_create(struct engine *en, const char *path, uint64_t bytes, struct err *e)
+{
+    (void)en;
+    CLEANUP(cleanup_close)
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return err_set_errno(e, errno, "create disk %s", path);
+    if (ftruncate(fd, (off_t)bytes) == 0)
+        return 0;
+    int code = errno;
+    unlink(path);
+    return err_set_errno(e, code, "create disk %s", path);
+}
+
+static int virtual_size(struct engine *en, const char *path, enum engine_disk_format format,
+                        uint64_t *ret, struct err *e)
+{
+    struct overlay_chain chain = {0};
+    int r = overlay_chain_read(path, format, &en->key, &chain, e);
+    *ret = chain.bytes;
+    overlay_chain_done(&chain);
+    return r;
+}
+
+int engine_disk_overlay(struct engine *en, const char *path, const char *base,
+                        enum engine_disk_format base_format, uint64_t bytes, struct err *e)
+{
+    struct overlay_info info = {.bytes = bytes, .base_format = base_format};
+    if (base[0] != '/' || strlen(base) > OVERLAY_PATH_MAX)
+        return err_set(e, EINVAL, "disk %s: the base needs an absolute path of at most %d bytes",
+                       path, OVERLAY_PATH_MAX);
+    memcpy(info.base, base, strlen(base) + 1);
+    int r = bytes ? 0 : virtual_size(en, base, base_format, &info.bytes, e);
+    return r < 0 ? r : overlay_create(path, &info, &en->key, e);
+}
+
+/* qemu-img reads what a guest wrote: it runs in the sandbox too, with the chain read-only. */
+static int run_convert(struct engine *en, const struct overlay_chain *chain, const char *raw,
+                       struct err *e)
+{
+    struct argv a = {0};
+    struct buf out = BUF_INIT(65536);
+    if (en->sandbox) {
+        struct sandbox s = {.info_fd = -1};
+        sandbox_begin(&a, &s);
+        for (unsigned i = 0; i < chain->n; i++)
+            sandbox_bind(&a, chain->node[i].path, chain->node[i].path, false);
+        sandbox_bind(&a, raw, raw, true);
+        sandbox_end(&a);
+    }
+    static const char *const words[] = {"qemu-img", "convert", "-n", "-f", "qcow2", "-O", "raw",
+                                        "-S", "4k", "-W", "--target-is-zero", "-t", "writeback"};
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        argv_add(&a, words[i]);
+    argv_add(&a, chain->node[0].path);
+    argv_add(&a, raw);
+    const char *const *v = argv_end(&a, e);
+    int r = v ? proc_run(v, NULL, FLATTEN_TIMEOUT_MS, &out, e) : -ENOMEM;
+    argv_done(&a);
+    buf_done(&out);
+    return r;
+}
+
+int engine_disk_flatten(struct engine *en, const char *overlay, const char *raw, struct err *e)
+{
+    struct overlay_chain chain = {0};
+    int r = overlay_chain_read(overlay, ENGINE_DISK_OVERLAY, &en->key, &chain, e);
+    if (r == 0)
+        r = engine_disk_create(en, raw, chain.bytes, e);
+    if (r == 0 && (r = run_convert(en, &chain, raw, e)) < 0)
+        unlink(raw);
+    overlay_chain_done(&chain);
+    return r;
+}

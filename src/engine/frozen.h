@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A frozen machine on disk: a directory that appears atomically with its manifest, and the check
+ * of such a directory before it is used. Any thread; blocking.
+ */
+#ifndef ENGINE_FROZEN_H
+#define ENGINE_FROZEN_H
+
+#include "engine/manifest.h"
+
+/* Files whose digest this process has already seen to be right, by inode and times. */
+struct frozen_cache;
+struct frozen_cache *frozen_cache_new(void); /* NULL when out of memory */
+void frozen_cache_free(struct frozen_cache *c);
+
+/* One freeze in progress, in "<final>.<nonce>.part". */
+struct frozen {
+    char final[4096], part[4096];
+    bool open;
+};
+int frozen_begin(struct frozen *f, const char *final, struct err *e) MUST_CHECK; /* -EEXIST */
+/* A new file in it; the descriptor is the caller's. */
+int frozen_create(struct frozen *f, const char *name, struct err *e) MUST_CHECK;
+/* Moves (or copies, across file systems) an existing file into it. */
+int frozen_move_in(struct frozen *f, const char *path, const char *name, struct err *e) MUST_CHECK;
+/* Hashes a file of it into the manifest. */
+int frozen_add_digest(struct frozen *f, struct manifest *m, const char *name,
+                      enum manifest_digest how, struct err *e) MUST_CHECK;
+/* Syncs the files, writes the manifest and renames. The files count as checked from here on. */
+int frozen_commit(struct frozen *f, const struct manifest *m, struct frozen_cache *c,
+                  struct err *e) MUST_CHECK;
+void frozen_abandon(struct frozen *f); /* after commit or on a zeroed one: does nothing */
+
+int frozen_read_manifest(const char *dir, struct manifest *ret, struct err *e) MUST_CHECK;
+/* Sizes always; digests once per process and again when a file's inode or times changed. */
+int frozen_verify(const char *dir, const struct manifest *m, struct frozen_cache *c,
+                  struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The software engine: one QEMU process (TCG, machine "microvm") per machine, in a sandbox, with a
+ * tinderbox-net process beside it when it has a network.
+ *
+ * Memory of a booted machine is a file mapped shared: when it is frozen the file *is* the memory
+ * snapshot, and only tens of kilobytes of device state are written (QEMU capability
+ * x-ignore-shared). A clone maps that file copy-on-write, so all clones share its page cache.
+ * Suspending a clone writes its whole memory into the state.
+ *
+ * Threads: the caller's, which sends commands and waits; the engine's reaper, which reads every
+ * descriptor and notices every end (reaper.h, watch.c).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "engine/qemu/machine.h"
+#include "engine/qemu/spawn.h"
+#include "engine/tsc.h"
+
+enum { START_TIMEOUT_MS = 30000 };
+
+static struct machine *of(const struct engine_machine *m)
+{
+    return CONTAINER_OF(m, struct machine, base);
+}
+
+/* "QEMU emulator version 7.2.22 (Debian ...)" */
+static int read_version(struct engine *en, struct err *e)
+{
+    struct buf out = BUF_INIT(4096);
+    const char *argv[] = {en->program, "--version", NULL};
+    int r = proc_run(argv, NULL, 10000, &out, e);
+    const char *at = r == 0 && out.data ? strstr(out.data, "version ") : NULL;
+    if (at)
+        snprintf(en->version, sizeof en->version, "%.*s",
+                 (int)strspn(at + 8, "0123456789.abcdefghijklmnopqrstuvwxyz-"), at + 8);
+    else if (r == 0)
+        r = err_set(e, ENOENT, "%s does not tell its version", en->program);
+    buf_done(&out);
+    return r;
+}
+
+/* The sandbox binds and runs the program by its path: PATH is searched once, here. */
+static int find_program(struct engine *en, struct err *e)
+{
+    const char *path = getenv("PATH"), *name = en->program;
+    char full[4096];
+    if (strchr(name, '/'))
+        return access(name, X_OK) == 0 ? 0 : err_set_errno(e, errno, "%s", name);
+    for (const char *p = path ? path : "/usr/bin"; *p;) {
+        size_t n = strcspn(p, ":");
+        if (snprintf(full, sizeof full, "%.*s/%s", (int)n, p, name) < (int)sizeof full &&
+            access(full, X_OK) == 0) {
+            char *s = strdup(full);
+            if (!s)
+                return err_set(e, ENOMEM, "out of memory");
+            free(en->program);
+            en->program = s;
+            return 0;
+        }
+        p += n + (p[n] == ':');
+    }
+    return err_set(e, ENOENT, "%s is not installed (Debian package qemu-system-x86)", name);
+}
+
+static int qemu_open(struct engine *en, struct err *e)
+{
+    struct reaper *r = NULL;
+    int k = find_program(en, e);
+    if (k == 0)
+        k = read_version(en, e);
+    if (k == 0 && !tsc_khz())
+        k = err_set(e, ENOTSUP, "this processor has no time stamp counter");
+    if (k == 0)
+        k = reaper_new(&r, e);
+    en->impl = r;
+    return k;
+}
+
+static void qemu_close(struct engine *en)
+{
+    reaper_free(en->impl);
+}
+
+static int enable_capabilities(struct machine *m, int slots[2], struct err *e)
+{
+    slots[1] = -1;
+    slots[0] = machine_command(m, "qmp_capabilities", NULL, -1, e);
+    if (slots[0] < 0)
+        return slots[0];
+    slots[1] = machine_command(m, "migrate-set-capabilities",
+                               json_pack("{s:[{s:s,s:b},{s:s,s:b}]}", "capabilities", "capability",
+                                         "x-ignore-shared", "state", 1, "capability", "events",
+                                         "state", 1),
+                               -1, e);
+    return slots[1] < 0 ? slots[1] : 0;
+}
+
+/* Sends everything at once and collects the answers afterwards: each round trip would be a switch
+ * between two busy processes. */
+static int shake_hands(struct machine *m, bool incoming, struct err *e)
+{
+    int slots[2], load = -1;
+    int r = machine_greeting(m, START_TIMEOUT_MS, e);
+    if (r == 0)
+        r = enable_capabilities(m, slots, e);
+    if (r == 0 && incoming) {
+        load = machine_command(m, "migrate-incoming", json_pack("{s:s}", "uri", "fd:7"), -1, e);
+        r = load < 0 ? load : 0;
+    }
+    for (int i = 0; r == 0 && i < 2; i++)
+        r = machine_answer(m, slots[i], START_TIMEOUT_MS, NULL, e);
+    if (r == 0 && incoming)
+        r = machine_answer(m, load, START_TIMEOUT_MS, NULL, e);
+    return r;
+}
+
+static int make_memory_file(struct machine *m, struct err *e)
+{
+    char path[4096];
+    int r = path_join(path, sizeof path, m->dir, "memory", e);
+    if (r < 0)
+        return r;
+    CLEANUP(cleanup_close)
+    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0 || ftruncate(fd, (off_t)m->args.memory_mib << 20) < 0)
+        return err_set_errno(e, errno, "memory file %s", path);
+    if (!(m->memory_file = strdup(path)))
+        return err_set(e, ENOMEM, "out of memory");
+    m->args.memory = QEMU_MEMORY_SHARED;
+    m->args.memory_file = m->memory_file;
+    return 0;
+}
+
+static int qemu_boot(struct engine *en, const struct engine_spec *s, struct engine_machine **ret,
+                     struct err *e)
+{
+    struct machine *m = NULL;
+    int r = machine_new(en, en->impl, s, &m, e);
+    if (r == 0)
+        r = make_memory_file(m, e);
+    if (r == 0)
+        r = machine_spawn(m, s->policy, -1, e);
+    if (r == 0)
+        r = shake_hands(m, false, e);
+    if (r == 0) {
+        *ret = &m->base;
+        r = machine_hand_out(m, e);
+    }
+    if (r < 0) {
+        if (m && m->memory_file)
+            unlink(m->memory_file);
+        machine_free(m);
+    }
+    return r;
+}
+
+static int open_state(struct machine *m, const char *dir, const struct manifest *have,
+                      struct err *e)
+{
+    char path[4200];
+    int r = path_join(path, sizeof path, dir, "memory", e);
+    if (r < 0)
+        return r;
+    m->args.incoming = true;
+    m->args.memory = QEMU_MEMORY_ANON;
+    if (manifest_find(have, "memory")) {
+        m->args.memory = QEMU_MEMORY_PRIVATE;
+        if (!(m->memory_file = strdup(path)))
+            return err_set(e, ENOMEM, "out of memory");
+        m->args.memory_file = m->memory_file;
+    }
+    r = path_join(path, sizeof path, dir, "state", e);
+    if (r < 0)
+        return r;
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? err_set_errno(e, errno, "open %s", path) : fd;
+}
+
+static int check_frozen(struct machine *m, const char *dir, enum manifest_kind kind,
+                        struct manifest *have, struct err *e)
+{
+    struct manifest need;
+    int r = frozen_read_manifest(dir, have, e);
+    if (r < 0)
+        return r;
+    if (have->kind != kind)
+        return err_set(e, EBADMSG, "%s holds a %s", dir,
+                       kind == MANIFEST_SNAPSHOT ? "suspended machine, not a snapshot"
+                                                 : "snapshot, not a suspended machine");
+    if (!manifest_find(have, "state"))
+        return err_set(e, EBADMSG, "%s: the manifest lists no state file", dir);
+    machine_describe(m, &need);
+    r = qemu_args_machine_digest(&m->args, need.machine, e);
+    if (r == 0 && (r = manifest_compare(have, &need, e)) < 0)
+        r = err_wrap(e, "%s cannot be used", dir);
+    return r < 0 ? r : frozen_verify(dir, have, m->base.en->cache, e);
+}
+
+static int load(struct machine *m, struct err *e)
+{
+    int r = shake_hands(m, true, e);
+    if (r == 0)
+        r = machine_wait_migration(m, START_TIMEOUT_MS * 4, e);
+    return r < 0 ? r : machine_call(m, "cont", NULL, e);
+}
+
+static int qemu_thaw(struct engine *en, const struct engine_spec *s, const char *dir,
+                     enum manifest_kind kind, struct engine_machine **ret, struct err *e)
+{
+    struct machine *m = NULL;
+    struct manifest have;
+    CLEANUP(cleanup_close) int state = -1;
+    int r = machine_new(en, en->impl, s, &m, e);
+    if (r == 0)
+        r = check_frozen(m, dir, kind, &have, e);
+    if (r == 0)
+        r = state = open_state(m, dir, &have, e);
+    if (r >= 0)
+        r = machine_spawn(m, s->policy, state, e);
+    if (r == 0)
+        r = load(m, e);
+    if (r == 0) {
+        *ret = &m->base;
+        r = machine_hand_out(m, e);
+    }
+    if (r < 0)
+        machine_free(m);
+    return r;
+}
+
+static int qemu_freeze(struct engine_machine *bm, const char *dir, enum manifest_kind kind,
+                       struct err *e)
+{
+    return machine_freeze(of(bm), dir, kind, e);
+}
+
+static int qemu_channel(struct engine_machine *bm, struct err *e)
+{
+    struct machine *m = of(bm);
+    struct sockaddr_un a;
+    channel_address(m->dir_fd, &a);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return err_set_errno(e, errno, "socket");
+    /* EAGAIN: the queue is full because QEMU does not accept. */
+    if (connect(fd, (struct sockaddr *)&a, sizeof a) < 0) {
+        int code = errno == EAGAIN ? ETIMEDOUT : errno;
+        close(fd);
+        if (!machine_alive(m))
+            return machine_gone(m, e);
+        return err_set_errno(e, code, "guest channel of machine %s", m->id);
+    }
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+    return fd;
+}
+
+static int qemu_pause(struct engine_machine *bm, bool pause, struct err *e)
+{
+    return machine_call(of(bm), pause ? "stop" : "cont", NULL, e);
+}
+
+static int qemu_stats(struct engine_machine *bm, struct engine_stats *ret, struct err *e)
+{
+    return machine_stats(of(bm), ret, e);
+}
+
+static bool qemu_alive(const struct engine_machine *bm)
+{
+    return machine_alive(of(bm));
+}
+
+static void qemu_kill(struct engine_machine *bm)
+{
+    machine_kill(of(bm));
+}
+
+static void qemu_free(struct engine_machine *bm)
+{
+    machine_free(of(bm));
+}
+
+const struct engine_ops qemu_engine_ops = {
+    .name = "qemu",
+    .open = qemu_open,
+    .close = qemu_close,
+    .boot = qemu_boot,
+    .thaw = qemu_thaw,
+    .freeze = qemu_freeze,
+    .channel = qemu_channel,
+    .pause = qemu_pause,
+    .stats = qemu_stats,
+    .alive = qemu_alive,
+    .kill = qemu_kill,
+    .free = qemu_free,
+};

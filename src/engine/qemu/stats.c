@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "engine/qemu/machine.h"
+#include "net/stats.h"
+
+static int read_proc(pid_t pid, const char *name, struct buf *out, struct err *e)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    return fs_read_file(path, out, e);
+}
+
+/* utime and stime are fields 14 and 15; the name in field 2 may hold anything but ends at the last
+ * parenthesis. */
+static int read_cpu(pid_t pid, uint64_t *ret, struct err *e)
+{
+    struct buf b = BUF_INIT(4096);
+    int r = read_proc(pid, "stat", &b, e);
+    const char *p = r == 0 && b.data ? strrchr(b.data, ')') : NULL;
+    unsigned long long user = 0, system = 0;
+    if (r == 0 && (!p || sscanf(p + 1,
+                                " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user,
+                                &system) != 2))
+        r = err_set(e, EPROTO, "/proc/%d/stat is not understood", (int)pid);
+    buf_done(&b);
+    if (r == 0)
+        *ret = (user + system) * (uint64_t)(1000000 / sysconf(_SC_CLK_TCK));
+    return r;
+}
+
+static uint64_t field_kib(const char *text, const char *name)
+{
+    const char *p = strstr(text, name);
+    return p ? strtoull(p + strlen(name), NULL, 10) * 1024 : 0;
+}
+
+static int read_memory(pid_t pid, struct engine_stats *ret, struct err *e)
+{
+    struct buf b = BUF_INIT(16384);
+    int r = read_proc(pid, "smaps_rollup", &b, e);
+    if (r == 0 && b.data) {
+        ret->memory_private_bytes = field_kib(b.data, "\nPss:");
+        ret->memory_rss_bytes = field_kib(b.data, "\nRss:");
+    }
+    buf_done(&b);
+    return r;
+}
+
+static uint64_t written_bytes(const struct machine *m)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < m->args.n_disks; i++) {
+        struct stat st;
+        if (!m->disk_read_only[i] && stat(m->disks[i].node[0].path, &st) == 0)
+            sum += (uint64_t)st.st_blocks * 512;
+    }
+    return sum;
+}
+
+int machine_stats(struct machine *m, struct engine_stats *ret, struct err *e)
+{
+    struct engine_stats s = {0};
+    struct net_stats net;
+    if (!machine_alive(m))
+        return machine_gone(m, e);
+    int r = read_cpu(m->vm_pid, &s.cpu_us, e);
+    if (r == 0)
+        r = read_memory(m->vm_pid, &s, e);
+    if (r < 0)
+        return machine_alive(m) ? r : machine_gone(m, e);
+    s.disk_written_bytes = written_bytes(m);
+    if (m->stats_fd >= 0 && net_stats_read(m->stats_fd, &net) == 0) {
+        s.net_tx_bytes = net.tx_bytes;
+        s.net_rx_bytes = net.rx_bytes;
+    }
+    *ret = s;
+    return 0;
+}
