@@ -16,7 +16,8 @@
 #include "image/plan_internal.h"
 #include "proto/wire.h"
 
-#define MAX_PATTERN_WORK ((uint64_t)1000 * 1000 * 1000) /* steps; seconds of one core */
+#define MAX_PATTERN_WORK \
+    ((uint64_t)300 * 1000 * 1000) /* steps of the matcher, for the whole plan */
 #define MAX_OWNER 256
 
 /* Docker looks at the first bytes; the host has only names and digests. */

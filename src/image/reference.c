@@ -135,7 +135,7 @@ static int parse_name(struct slice s, struct reference *r, struct err *e)
                        "malformed repository name (lower case letters and digits, "
                        "separated by '.', '_', '-' or '/')");
     bool library = hub && !memchr(s.p, '/', s.n);
-    if (s.n + 8 >= sizeof r->repository)
+    if (s.n + (library ? strlen("library/") : 0) >= sizeof r->repository)
         return err_set(e, EINVAL, "the repository name is too long");
     snprintf(r->repository, sizeof r->repository, "%s%.*s", library ? "library/" : "", (int)s.n,
              s.p);

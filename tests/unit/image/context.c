@@ -50,8 +50,8 @@ static const char *const bad[] = {
     "{\"path\":\"a\",\"type\":\"file\",\"mode\":420,\"size\":99999999999999999999," SHA "}",
     "{\"path\":\"a\",\"type\":\"file\",\"mode\":420,\"size\":1}",
     "{\"path\":\"a\",\"type\":\"file\",\"mode\":420,\"size\":1,\"sha256\":\"abc\"}",
-    "{\"path\":\"a\",\"type\":\"file\",\"mode\":420,\"size\":1,\"sha256\":"
-    "\"0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef\"}",
+    ("{\"path\":\"a\",\"type\":\"file\",\"mode\":420,\"size\":1,\"sha256\":"
+     "\"0123456789ABCDEF0123456789abcdef0123456789abcdef0123456789abcdef\"}"),
     "{\"path\":\"a\",\"type\":\"link\",\"mode\":511,\"target\":\"\"}",
     "{\"path\":\"a\",\"type\":\"link\",\"mode\":511}",
     "{\"path\":\"a/\",\"type\":\"link\",\"mode\":511,\"target\":\"b\"}",
