@@ -85,14 +85,14 @@ struct plan_step {
     const char *dest;       /* absolute, clean */
     /*
      * true: dest is a directory, made when missing, and everything lands below it.
-     * false: one file (context) or one source of unknown type (stage). It lands at dest itself,
-     * or, when dest is a directory by then, below it under its own name (the pair's target). A
-     * stage's source that turns out to be a directory, or a pattern with several matches, makes
-     * dest a directory; a matched directory stands for what is in it.
+     * false: one file (context; its target is "") or one source of unknown type (stage). It lands
+     * at dest itself, or, when dest is a directory by then, below it under its own name. A stage's
+     * source that turns out to be a directory, or a pattern with several matches, makes dest a
+     * directory; a matched directory stands for what is in it.
      */
     bool dest_is_dir;
     const char *chown, *chmod; /* "user[:group]", octal digits; NULL = root's, mode kept */
-    bool extract;              /* ADD: the sources are archives to unpack below dest */
+    bool extract; /* ADD: what is an archive by its first bytes is unpacked below dest */
 };
 
 struct plan_stage {

@@ -2,11 +2,12 @@
 /*
  * COPY and ADD. Sources from the context are resolved here, against the manifest, to single
  * entries and their places; sources from a stage are patterns the guest resolves. One instruction
- * may become several steps: archives of ADD are unpacked apart from plain files, and each
+ * may become several steps: files that ADD may unpack go apart from directories, and each
  * here-document is written by a command of its own.
  */
 #include <ctype.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -19,11 +20,6 @@
 #define MAX_PATTERN_WORK \
     ((uint64_t)300 * 1000 * 1000) /* steps of the matcher, for the whole plan */
 #define MAX_OWNER 256
-
-/* Docker looks at the first bytes; the host has only names and digests. */
-static const char *const archive_suffixes[] = {
-    ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".tar.zst", ".tzst",
-};
 
 static const char *const url_prefixes[] = {"http://", "https://", "ftp://",
                                            "git://",  "ssh://",   "git@"};
@@ -55,12 +51,6 @@ struct copy {
 static struct arena *arena_of(struct copy *c)
 {
     return c->s->pl->p->arena;
-}
-
-static bool ends_with(const char *s, const char *end)
-{
-    size_t n = strlen(s), k = strlen(end);
-    return n >= k && strcasecmp(s + n - k, end) == 0;
 }
 
 /* ---- words ---- */
@@ -163,18 +153,50 @@ static int make_directory(struct copy *c)
     return stage_add_step(c->s, c->in, &step);
 }
 
+static int pair_order(const void *a, const void *b)
+{
+    const struct plan_pair *const *x = a, *const *y = b;
+    int order = strcmp((*x)->target, (*y)->target);
+    return order ? order : *x < *y ? -1 : 1;
+}
+
+/* Sources may name the same place; the last one wins, in whatever order the guest unpacks. */
+static void drop_overwritten(struct copy *c)
+{
+    struct plan_pair **sorted = calloc(c->n_pairs, sizeof *sorted);
+    size_t kept = 0;
+    if (!sorted)
+        abort(); /* a few bytes per pair, which are bounded */
+    for (size_t i = 0; i < c->n_pairs; i++)
+        sorted[i] = &c->pairs[i];
+    qsort(sorted, c->n_pairs, sizeof(struct plan_pair *), pair_order);
+    for (size_t i = 0; i + 1 < c->n_pairs; i++)
+        if (strcmp(sorted[i]->target, sorted[i + 1]->target) == 0)
+            sorted[i]->entry = NULL;
+    free(sorted);
+    for (size_t i = 0; i < c->n_pairs; i++)
+        if (c->pairs[i].entry)
+            c->pairs[kept++] = c->pairs[i];
+    c->n_pairs = kept;
+}
+
 /* Ends the step at hand, if it has anything to do. */
 static int flush(struct copy *c)
 {
     if (!c->n_pairs)
         return 0;
+    bool into_dir = c->is_dir || c->slash;
+    if (!c->extract)
+        drop_overwritten(c);
+    if (!into_dir)
+        c->pairs[0].target = "";
     struct plan_step step = {
         .kind = PLAN_COPY,
         .from = -1,
         .pairs = c->pairs,
         .n_pairs = c->n_pairs,
         .dest = c->dest,
-        .dest_is_dir = c->is_dir || c->slash || c->extract,
+        .dest_is_dir = into_dir,
         .chown = c->chown,
         .chmod = c->chmod,
         .extract = c->extract,
@@ -192,19 +214,11 @@ static int add_pair(struct copy *c, const struct context_entry *entry, const cha
     return plan_check_size(c->s->pl, c->s->line);
 }
 
-static bool is_archive(const struct copy *c, const struct context_entry *entry)
-{
-    if (c->in->word != DOCKERFILE_ADD || entry->type != CONTEXT_FILE)
-        return false;
-    for (size_t i = 0; i < ARRAY_LEN(archive_suffixes); i++)
-        if (ends_with(entry->path, archive_suffixes[i]))
-            return true;
-    return false;
-}
-
+/* ADD unpacks a file it is given when its first bytes are an archive's; the guest looks. Files that
+ * are only found in a directory are never unpacked. */
 static int add_file(struct copy *c, const struct context_entry *entry, const char *name)
 {
-    bool extract = is_archive(c, entry);
+    bool extract = c->in->word == DOCKERFILE_ADD && entry->type == CONTEXT_FILE;
     if (c->n_pairs && extract != c->extract) {
         int r = flush(c);
         if (r < 0)

@@ -10,6 +10,7 @@
 
 #include "base/encode.h"
 #include "base/json.h"
+#include "image/paths.h"
 #include "image/plan_internal.h"
 #include "proto/wire.h"
 
@@ -71,7 +72,8 @@ static json_t *pairs_json(const struct plan_step *s)
         char head[32];
         snprintf(head, sizeof head, "%d %o", (int)c->type, c->mode);
         hash_text(h, head);
-        hash_text(h, s->pairs[i].target);
+        /* A single file keeps its name when its destination turns out to be a directory. */
+        hash_text(h, s->dest_is_dir ? s->pairs[i].target : paths_base(c->path));
         hash_text(h, c->type == CONTEXT_FILE ? c->sha256 : c->target ? c->target : "");
     }
     sha256_end(h, sum);
