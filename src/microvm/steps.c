@@ -66,8 +66,13 @@ static int follow(struct agent_stream *st, const struct frame_talk *t,
             return type;
         if (type == 0)
             return err_set(e, EPROTO, "the guest ended the stream early");
-        if (type == WIRE_FRAME_EXIT)
-            return read_exit(&p, ret, e);
+        if (type == WIRE_FRAME_EXIT) {
+            int r = read_exit(&p, ret, e);
+            /* The end of the stream: only then has the guest let go of the step. */
+            while (r == 0 && (type = agent_stream_next(st, &p, 10000, e)) > 0)
+                ;
+            return r < 0 ? r : type;
+        }
         if (type == WIRE_FRAME_ERROR)
             return read_error(&p, e);
         int r = t->on_frame ? t->on_frame(type, &p, t->arg) : 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/qemu/machine.h"
+#include "engine/tsc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -44,6 +45,7 @@ static void fill_args(struct machine *m, const struct engine_spec *s)
         .vcpus = s->vcpus,
         .kernel = en->kernel,
         .initramfs = en->initramfs,
+        .tsc_khz = tsc_khz(),
         .network = s->network,
         .sandboxed = en->sandbox,
         .disks = m->disks,
