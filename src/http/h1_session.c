@@ -101,9 +101,9 @@ static bool x_write(struct http_exchange *base, const char *p, size_t n)
 {
     struct h1_exchange *x = CONTAINER_OF(base, struct h1_exchange, base);
     struct queue *out = &x->session->base.out;
-    assert(x->responded && !x->ended);
     if (x->aborted)
         return true;
+    assert(x->responded && !x->ended);
     int r = x->upgraded ? queue_add(out, p, n) : h1_write_body(out, &x->framing, p, n);
     if (r < 0)
         give_up(x);
@@ -123,7 +123,7 @@ static void x_pause(struct http_exchange *base, bool paused)
 static void x_end(struct http_exchange *base, const struct http_header *trailers, size_t n)
 {
     struct h1_exchange *x = CONTAINER_OF(base, struct h1_exchange, base);
-    assert(x->responded && !x->ended);
+    assert(x->aborted || (x->responded && !x->ended));
     x->ended = true;
     x->blocked = false;
     x_pause(base, false); /* what has arrived already is dropped, and the connection may live on */

@@ -49,7 +49,7 @@ struct h2_stream {
     unsigned early;  /* ticks (+1) since the response ended before the request */
     struct queue in; /* body received while paused */
 
-    bool responded, ended, blocked;
+    bool responded, ended, blocked, aborted;
     struct queue out;
     struct fields trailers;
 };
@@ -202,7 +202,7 @@ static void x_respond(struct http_exchange *base, int status, const struct http_
     assert(!st->responded && status >= 100 && status <= 999 && status != 101);
     st->responded = status >= 200;
     wake(s);
-    if (st->closed)
+    if (st->closed || st->aborted)
         return;
     CLEANUP(cleanup_free)
     nghttp2_nv *nv = nv_list(h, n, 1, &n_nv);
@@ -226,6 +226,8 @@ static void x_respond(struct http_exchange *base, int status, const struct http_
 static bool x_write(struct http_exchange *base, const char *p, size_t n)
 {
     struct h2_stream *st = CONTAINER_OF(base, struct h2_stream, base);
+    if (st->aborted)
+        return true;
     assert(st->responded && !st->ended);
     if (st->closed || st->head_only || !n)
         return true;
@@ -263,11 +265,11 @@ static void x_pause(struct http_exchange *base, bool paused)
 static void x_end(struct http_exchange *base, const struct http_header *trailers, size_t n)
 {
     struct h2_stream *st = CONTAINER_OF(base, struct h2_stream, base);
-    assert(st->responded && !st->ended);
+    assert(st->aborted || (st->responded && !st->ended));
     st->ended = true;
     st->blocked = false;
     x_pause(base, false); /* the rest of the request is dropped, not left to fill a window */
-    if (st->closed || st->head_only)
+    if (st->closed || st->aborted || st->head_only)
         return;
     for (size_t i = 0; i < n; i++)
         if (fields_add(&st->trailers, trailers[i].name.p, trailers[i].name.n, trailers[i].value.p,
@@ -276,15 +278,17 @@ static void x_end(struct http_exchange *base, const struct http_header *trailers
     nghttp2_session_resume_data(st->session->ng, st->id);
 }
 
-static void x_upgrade(struct http_exchange *base, const struct http_header *h, size_t n)
-{
-    (void)h, (void)n;
-    stream_reset(CONTAINER_OF(base, struct h2_stream, base), NGHTTP2_INTERNAL_ERROR);
-}
-
 static void x_abort(struct http_exchange *base)
 {
-    stream_reset(CONTAINER_OF(base, struct h2_stream, base), NGHTTP2_INTERNAL_ERROR);
+    struct h2_stream *st = CONTAINER_OF(base, struct h2_stream, base);
+    st->aborted = true;
+    stream_reset(st, NGHTTP2_INTERNAL_ERROR);
+}
+
+static void x_upgrade(struct http_exchange *base, const struct http_header *h, size_t n)
+{
+    (void)h, (void)n; /* requests over HTTP/2 never have .upgrade set */
+    x_abort(base);
 }
 
 static const struct exchange_vt h2_exchange_vt = {

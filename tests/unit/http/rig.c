@@ -25,7 +25,7 @@ static void *loop_main(void *arg)
     return NULL;
 }
 
-void rig_start(struct rig *r, struct http_handler h, const struct http_limits *l, bool tls, bool h2)
+void rig_init(struct rig *r, bool tls)
 {
     struct err e = {0};
     struct buf out = {0};
@@ -39,11 +39,18 @@ void rig_start(struct rig *r, struct http_handler h, const struct http_limits *l
             rig_sh(r, &out,
                    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
                    "-keyout DIR/key.pem -out DIR/cert.pem -days 2 -subj /CN=localhost "
-                   "-addext subjectAltName=DNS:localhost,IP:127.0.0.1 2>&1"),
+                   "-addext subjectAltName=DNS:localhost,DNS:*.microvm.localhost,IP:127.0.0.1 "
+                   "2>&1"),
             0);
         assert_int_equal(tls_context_new(cert, key, &r->tls, &e), 0);
     }
     assert_int_equal(loop_new(&r->loop, &e), 0);
+    buf_done(&out);
+}
+
+void rig_run(struct rig *r, struct http_handler h, const struct http_limits *l, bool h2)
+{
+    struct err e = {0};
     struct http_server_config c = {
         .loop = r->loop, .address = "127.0.0.1", .tls = r->tls, .h2 = h2, .handler = h};
     if (l)
@@ -52,13 +59,21 @@ void rig_start(struct rig *r, struct http_handler h, const struct http_limits *l
         fail_msg("%s", e.text);
     r->port = http_server_port(r->server);
     assert_int_equal(pthread_create(&r->thread, NULL, loop_main, r), 0);
-    buf_done(&out);
+}
+
+void rig_start(struct rig *r, struct http_handler h, const struct http_limits *l, bool tls, bool h2)
+{
+    rig_init(r, tls);
+    rig_run(r, h, l, h2);
 }
 
 static void on_stopped(void *arg)
 {
     struct rig *r = arg;
-    loop_stop(r->loop);
+    if (r->stopped)
+        r->stopped(r->arg);
+    else
+        loop_stop(r->loop);
 }
 
 static void stop_server(void *arg)

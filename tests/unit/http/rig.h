@@ -15,7 +15,14 @@ struct rig {
     SSL_CTX *tls;
     uint16_t port;
     char dir[64]; /* temporary; holds cert.pem and key.pem when TLS is on */
+    /* Called on the loop when the server has stopped; NULL = stop the loop. */
+    void (*stopped)(void *arg);
+    void *arg;
 };
+
+/* rig_start() in two steps, for handlers that need the loop. */
+void rig_init(struct rig *r, bool tls);
+void rig_run(struct rig *r, struct http_handler h, const struct http_limits *l, bool h2);
 
 void rig_start(struct rig *r, struct http_handler h, const struct http_limits *l, bool tls,
                bool h2);

@@ -13,155 +13,9 @@
 
 #include <cmocka.h>
 
+#include "app.h"
 #include "base/clock.h"
 #include "rig.h"
-
-/* ---- a small application ---- */
-
-struct app {
-    char path[64];
-    struct http_exchange *x;
-    uint64_t left; /* /size: bytes still to send */
-    bool upgraded;
-};
-
-static atomic_uint opened, closed;
-static atomic_uint_least64_t received;
-
-static void send_more(struct app *a)
-{
-    static const char block[16384];
-    while (a->left) {
-        size_t n = a->left < sizeof block ? (size_t)a->left : sizeof block;
-        a->left -= n;
-        if (!http_write(a->x, block, n) && a->left)
-            return;
-    }
-    http_end(a->x, NULL, 0);
-}
-
-static void on_body(struct http_exchange *x, const char *p, size_t n, void *ctx)
-{
-    struct app *a = ctx;
-    atomic_fetch_add(&received, n);
-    if (strcmp(a->path, "/sink") == 0 || strcmp(a->path, "/hang") == 0)
-        return;
-    if (!http_write(x, p, n))
-        http_body_pause(x);
-}
-
-static void on_end(struct http_exchange *x, const struct http_header *t, size_t n, void *ctx)
-{
-    struct app *a = ctx;
-    struct http_header done = {SLICE("x-done"), SLICE("yes")};
-    struct http_header all[8] = {done};
-    if (strcmp(a->path, "/sink") == 0) {
-        http_respond(x, 200, NULL, 0);
-        http_end(x, NULL, 0);
-    } else if (strcmp(a->path, "/echo") == 0) {
-        for (size_t i = 0; i < n && i < 7; i++)
-            all[i + 1] = t[i];
-        http_end(x, all, 1 + (n < 7 ? n : 7));
-    } else if (a->upgraded) {
-        http_end(x, NULL, 0);
-    }
-}
-
-static void on_writable(struct http_exchange *x, void *ctx)
-{
-    struct app *a = ctx;
-    if (strncmp(a->path, "/size/", 6) == 0)
-        send_more(a);
-    else
-        http_body_resume(x);
-}
-
-static void on_close(struct http_exchange *x, void *ctx)
-{
-    (void)x;
-    atomic_fetch_add(&closed, 1);
-    free(ctx);
-}
-
-static const struct http_exchange_ops app_ops = {on_body, on_end, on_writable, on_close};
-
-static void answer_text(struct http_exchange *x, int status, const char *text)
-{
-    char length[24];
-    snprintf(length, sizeof length, "%zu", strlen(text));
-    struct http_header h[] = {{SLICE("content-type"), SLICE("text/plain")},
-                              {SLICE("content-length"), slice_from(length)}};
-    http_respond(x, status, h, 2);
-    http_write(x, text, strlen(text));
-    http_end(x, NULL, 0);
-}
-
-static void answer_info(struct http_exchange *x, const struct http_request *r)
-{
-    struct buf b = {0};
-    int bad = buf_addf(&b, "%d %.*s %.*s %.*s sni=%.*s\n", r->version, (int)r->method.n,
-                       r->method.p, (int)r->target.n, r->target.p, (int)r->authority.n,
-                       r->authority.p, (int)r->sni.n, r->sni.p);
-    for (size_t i = 0; i < r->n_headers; i++)
-        bad |= buf_addf(&b, "%.*s: %.*s\n", (int)r->headers[i].name.n, r->headers[i].name.p,
-                        (int)r->headers[i].value.n, r->headers[i].value.p);
-    if (bad)
-        abort();
-    answer_text(x, 200, b.data);
-    buf_done(&b);
-}
-
-static void on_request(struct http_exchange *x, const struct http_request *r, void *arg)
-{
-    struct app *a = calloc(1, sizeof *a);
-    struct http_header up = {SLICE("upgrade"), SLICE("echo")};
-    (void)arg;
-    if (!a)
-        abort();
-    snprintf(a->path, sizeof a->path, "%.*s", (int)r->target.n, r->target.p);
-    a->x = x;
-    atomic_fetch_add(&opened, 1);
-    http_exchange_set(x, &app_ops, a);
-    if (strcmp(a->path, "/info") == 0) {
-        answer_info(x, r);
-    } else if (strcmp(a->path, "/echo") == 0) {
-        http_respond(x, 200, NULL, 0);
-    } else if (strcmp(a->path, "/early") == 0) {
-        answer_text(x, 403, "no");
-    } else if (strcmp(a->path, "/hints") == 0) {
-        struct http_header link = {SLICE("link"), SLICE("</a>")};
-        http_respond(x, 103, &link, 1);
-        answer_text(x, 200, "ok");
-    } else if (strcmp(a->path, "/short") == 0) {
-        struct http_header cl = {SLICE("content-length"), SLICE("10")};
-        http_respond(x, 200, &cl, 1);
-        http_write(x, "abc", 3);
-        http_end(x, NULL, 0);
-    } else if (strncmp(a->path, "/size/", 6) == 0) {
-        a->left = strtoull(a->path + 6, NULL, 10);
-        http_respond(x, 200, NULL, 0);
-        send_more(a);
-    } else if (strncmp(a->path, "/status/", 8) == 0) {
-        http_respond(x, atoi(a->path + 8), NULL, 0);
-        http_end(x, NULL, 0);
-    } else if (r->upgrade) {
-        a->upgraded = true;
-        http_upgrade(x, &up, 1);
-        http_write(x, "hello ", 6);
-    } else if (strcmp(a->path, "/sink") != 0 && strcmp(a->path, "/hang") != 0) {
-        answer_text(x, 404, "nothing here");
-    }
-}
-
-static const struct http_handler app = {.on_request = on_request};
-
-/* Waits for every exchange to have been closed: none may leak or hang. */
-static void all_closed(void)
-{
-    for (int i = 0; i < 1000 && atomic_load(&opened) != atomic_load(&closed); i++)
-        usleep(10 * 1000);
-    assert_int_equal(atomic_load(&opened), atomic_load(&closed));
-}
 
 /* ---- tests ---- */
 
@@ -240,7 +94,7 @@ static void run_talks(const char *args, const char *url, bool tls, bool h2)
         check_sh(&r, talks[i].name, cmd.data, talks[i].expect);
     }
     buf_done(&cmd);
-    all_closed();
+    app_all_closed();
     rig_stop(&r);
 }
 
@@ -320,7 +174,7 @@ static void test_trailers(void **state)
            ".*x-\\(done: yes\\|t: v\\)'");
     assert_string_equal(out.data, "2\n");
     buf_done(&out);
-    all_closed();
+    app_all_closed();
     rig_stop(&r);
 }
 
@@ -343,7 +197,7 @@ static void test_pipelining(void **state)
     assert_null(strstr(out.data, "GET /info"));
     close(fd);
     buf_done(&out);
-    all_closed();
+    app_all_closed();
     rig_stop(&r);
 }
 
@@ -373,7 +227,7 @@ static void test_bad_requests(void **state)
         close(fd);
     }
     buf_done(&out);
-    all_closed();
+    app_all_closed();
     rig_stop(&r);
 }
 
@@ -407,7 +261,7 @@ static void test_timeouts(void **state)
     assert_non_null(strstr(out.data, "1\r\na\r\n1\r\nb\r\n"));
     close(busy);
     buf_done(&out);
-    all_closed();
+    app_all_closed();
     rig_stop(&r);
 }
 
@@ -416,18 +270,18 @@ static void test_client_gone(void **state)
     struct rig r;
     (void)state;
     rig_start(&r, app, NULL, false, true);
-    unsigned before = atomic_load(&closed);
+    unsigned before = atomic_load(&app_closed);
     int fd = rig_connect(&r);
     rig_send(fd, "POST /hang HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
     usleep(50 * 1000);
     close(fd);
-    all_closed(); /* in the middle of the body: at once */
-    assert_int_equal(atomic_load(&closed), before + 1);
+    app_all_closed(); /* in the middle of the body: at once */
+    assert_int_equal(atomic_load(&app_closed), before + 1);
     struct buf out = {0};
     rig_sh(&r, &out,
            "timeout 0.3 nghttp -d /dev/zero http://127.0.0.1:PORT/hang 2>&1; "
            "curl -s -m 0.3 http://127.0.0.1:PORT/size/100000000000 | wc -c | grep -c .");
-    all_closed();
+    app_all_closed();
     buf_done(&out);
     rig_stop(&r);
 }
@@ -446,7 +300,7 @@ static void test_half_close(void **state)
     assert_true(out.len > 3000000);
     close(fd);
     buf_done(&out);
-    all_closed();
+    app_all_closed();
     rig_stop(&r);
 }
 
@@ -469,7 +323,7 @@ static void test_upgrade(void **state)
     assert_int_equal(out.len, 0);
     close(fd);
     buf_done(&out);
-    all_closed();
+    app_all_closed();
     rig_stop(&r);
 }
 
@@ -481,7 +335,6 @@ static void test_backpressure(void **state)
     (void)state;
     rig_start(&r, app, NULL, false, false);
     int fd = rig_connect(&r);
-    atomic_store(&received, 0);
     rig_send(fd, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n");
     static char block[65536];
     uint64_t sent = 0;
@@ -499,7 +352,7 @@ static void test_backpressure(void **state)
     assert_true(sent < 64 * 1000 * 1000);
     close(fd);
     buf_done(&out);
-    all_closed();
+    app_all_closed();
     rig_stop(&r);
 }
 
@@ -518,7 +371,7 @@ static void test_load(void **state)
            "[0-9]* failed'");
     assert_string_equal(out.data, "20000 succeeded, 0 failed\n");
     buf_done(&out);
-    all_closed();
+    app_all_closed();
     rig_stop(&r);
 }
 
@@ -540,7 +393,7 @@ static void test_connection_limit(void **state)
     for (int i = 0; i < 5; i++)
         close(fd[i]);
     buf_done(&out);
-    all_closed();
+    app_all_closed();
     rig_stop(&r);
 }
 
