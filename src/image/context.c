@@ -334,10 +334,11 @@ static int splice(char *rest, const char *target, const char *tail)
     size_t t = strlen(target), n = strlen(tail);
     if (t + 1 + n > CONTEXT_MAX_PATH)
         return -ELOOP;
-    memcpy(joined, target, t);
+    memcpy(joined, target, t); /* tail points into rest */
     joined[t] = '/';
-    memcpy(joined + t + 1, tail, n + 1);
-    memcpy(rest, joined, t + 1 + n + 1);
+    memcpy(joined + t + 1, tail, n);
+    memcpy(rest, joined, t + 1 + n);
+    rest[t + 1 + n] = '\0';
     return 0;
 }
 

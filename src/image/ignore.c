@@ -29,11 +29,6 @@ void ignore_free(struct ignore *g)
     free(g);
 }
 
-static void cleanup_ignore(struct ignore **g)
-{
-    ignore_free(*g);
-}
-
 static struct slice trim(struct slice s)
 {
     while (s.n && strchr(" \t\v\f\r", s.p[0]))
@@ -86,29 +81,36 @@ static int line_parse(struct ignore *g, struct slice s, unsigned line, struct er
     return rule_add(g, s, negated, line, e);
 }
 
+static int parse_lines(struct ignore *g, const char *p, size_t n, struct err *e)
+{
+    unsigned line = 1;
+    int r = 0;
+    for (const char *end = p + n; r == 0 && p < end; line++) {
+        const char *nl = memchr(p, '\n', (size_t)(end - p));
+        const char *stop = nl ? nl : end;
+        r = line_parse(g, (struct slice){p, (size_t)(stop - p)}, line, e);
+        p = nl ? nl + 1 : end;
+    }
+    return r;
+}
+
 int ignore_parse(const char *p, size_t n, struct ignore **ret, struct err *e)
 {
     if (n > IGNORE_MAX_BYTES)
         return err_set(e, EMSGSIZE, ".dockerignore:1: larger than %d bytes", IGNORE_MAX_BYTES);
     if (n && memchr(p, '\0', n))
         return err_set(e, EINVAL, ".dockerignore:1: the file has a NUL byte in it");
-    CLEANUP(cleanup_ignore)
+    if (n >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0)
+        p += 3, n -= 3;
     struct ignore *g = calloc(1, sizeof *g);
     if (!g)
         return err_set_errno(e, ENOMEM, ".dockerignore");
-    if (n >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0)
-        p += 3, n -= 3;
-    unsigned line = 1;
-    for (const char *end = p + n; p < end; line++) {
-        const char *nl = memchr(p, '\n', (size_t)(end - p));
-        const char *stop = nl ? nl : end;
-        int r = line_parse(g, (struct slice){p, (size_t)(stop - p)}, line, e);
-        if (r < 0)
-            return r;
-        p = nl ? nl + 1 : end;
-    }
-    *ret = TAKE(g);
-    return 0;
+    int r = n ? parse_lines(g, p, n, e) : 0;
+    if (r < 0)
+        ignore_free(g);
+    else
+        *ret = g;
+    return r;
 }
 
 /* The path itself or one of the directories above it. */

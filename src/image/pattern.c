@@ -54,11 +54,6 @@ void pattern_free(struct pattern *p)
     free(p);
 }
 
-static void cleanup_pattern(struct pattern **p)
-{
-    pattern_free(*p);
-}
-
 /* One character of a class, where a bare ']' or '-' has no place. */
 static int class_char(struct slice *s, uint32_t *ret)
 {
@@ -155,19 +150,21 @@ int pattern_compile(const char *text, size_t n, enum pattern_dialect dialect, st
 {
     if (n > PATTERN_MAX)
         return err_set(e, EMSGSIZE, "the pattern is longer than %d bytes", PATTERN_MAX);
-    CLEANUP(cleanup_pattern)
     struct pattern *p = calloc(1, sizeof *p);
     /* A token takes at least one byte of the pattern, a range too; "**" makes two of two. */
     if (!p || !(p->tokens = calloc(n + 1, sizeof *p->tokens)) ||
-        !(p->ranges = calloc(n + 1, sizeof *p->ranges)))
+        !(p->ranges = calloc(n + 1, sizeof *p->ranges))) {
+        pattern_free(p);
         return err_set_errno(e, ENOMEM, "pattern");
-    for (struct slice s = {text, n}; s.n;) {
-        int r = token_parse(p, &s, dialect, e);
-        if (r < 0)
-            return r;
     }
-    *ret = TAKE(p);
-    return 0;
+    int r = 0;
+    for (struct slice s = {text, n}; r == 0 && s.n;)
+        r = token_parse(p, &s, dialect, e);
+    if (r < 0)
+        pattern_free(p);
+    else
+        *ret = p;
+    return r;
 }
 
 static bool class_has(const struct pattern *p, const struct token *t, uint32_t c)

@@ -236,7 +236,7 @@ static struct source_stage *new_stage(struct planner *pl)
 static int begin_stage(struct planner *pl, size_t at)
 {
     const struct dockerfile_instruction *in = &pl->d->v[at];
-    const char *base;
+    const char *base = "";
     int r = check_platform(pl, in);
     if (r == 0)
         r = plan_expand(pl, &pl->globals, in->line, in->args.v[0], false, &base);

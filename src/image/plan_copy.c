@@ -123,7 +123,7 @@ static int read_sources(struct copy *c)
 
 static int read_dest(struct copy *c)
 {
-    const char *text;
+    const char *text = "";
     char path[PATHS_MAX + 1];
     int r = stage_expand(c->s, c->in->args.v[c->in->args.n - 1], &text);
     if (r < 0)

@@ -360,7 +360,8 @@ static int stage_stopsignal(struct stage_state *s, const struct dockerfile_instr
     if (r < 0)
         return r;
     const char *name = strncasecmp(word, "SIG", 3) == 0 ? word + 3 : word;
-    bool known = word[strspn(word, "0123456789")] == '\0' && atoi(word) >= 1 && atoi(word) <= 64;
+    bool number = word[strspn(word, "0123456789")] == '\0';
+    bool known = number && strtoul(word, NULL, 10) >= 1 && strtoul(word, NULL, 10) <= 64;
     for (size_t i = 0; !known && i < ARRAY_LEN(signals); i++)
         known = strcasecmp(name, signals[i]) == 0;
     if (!known)
@@ -388,15 +389,14 @@ static int expose_one(struct stage_state *s, json_t *ports, const char *word)
     size_t n = strcspn(word, "/"), dash = strcspn(word, "-");
     const char *protocol = word[n] ? word + n + 1 : "tcp";
     unsigned from = 0, to = 0;
-    bool ok = false;
+    bool range = dash < n, ok = false;
     for (size_t i = 0; i < ARRAY_LEN(protocols) && !ok; i++)
         if ((ok = strcasecmp(protocol, protocols[i]) == 0))
             protocol = protocols[i];
-    if (dash < n)
-        ok = ok && port_number(word, dash, &from) &&
-             port_number(word + dash + 1, n - dash - 1, &to) && from <= to;
-    else
-        ok = ok && port_number(word, n, &from) && (to = from);
+    ok = ok && port_number(word, range ? dash : n, &from);
+    to = from;
+    if (ok && range)
+        ok = port_number(word + dash + 1, n - dash - 1, &to) && from <= to;
     if (!ok)
         return STAGE_ERR(s, EINVAL, "EXPOSE: '%.100s' is not port[-port][/tcp|/udp|/sctp]", word);
     for (unsigned port = from; port <= to; port++) {
@@ -513,8 +513,9 @@ static void import_config(struct stage_state *s)
     json_t *item;
     s->workdir = arena_strdup(arena_of(s), config_workdir(s->out->config));
     s->user = arena_strdup(arena_of(s), config_user(s->out->config));
-    json_array_foreach (json_object_get(s->out->config, "Shell"), i, item)
+    json_array_foreach (json_object_get(s->out->config, "Shell"), i, item) {
         strlist_add(arena_of(s), &s->shell, arena_strdup(arena_of(s), json_string_value(item)));
+    }
     if (!s->shell.n) {
         strlist_add(arena_of(s), &s->shell, "/bin/sh");
         strlist_add(arena_of(s), &s->shell, "-c");
