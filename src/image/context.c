@@ -9,6 +9,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -330,15 +331,11 @@ size_t context_below(const struct context *c, const char *dir, size_t *first)
 /* Puts a link's target before what is left of the path. */
 static int splice(char *rest, const char *target, const char *tail)
 {
-    char joined[2 * (CONTEXT_MAX_PATH + 1)];
-    size_t t = strlen(target), n = strlen(tail);
-    if (t + 1 + n > CONTEXT_MAX_PATH)
+    char joined[2 * (CONTEXT_MAX_PATH + 1)]; /* tail points into rest */
+    int n = snprintf(joined, sizeof joined, "%s/%s", target, tail);
+    if (n < 0 || n > CONTEXT_MAX_PATH)
         return -ELOOP;
-    memcpy(joined, target, t); /* tail points into rest */
-    joined[t] = '/';
-    memcpy(joined + t + 1, tail, n);
-    memcpy(rest, joined, t + 1 + n);
-    rest[t + 1 + n] = '\0';
+    memcpy(rest, joined, (size_t)n + 1);
     return 0;
 }
 

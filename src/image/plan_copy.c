@@ -399,7 +399,7 @@ static int copy_stage(struct copy *c)
 
 int stage_copy(struct stage_state *s, const struct dockerfile_instruction *in)
 {
-    struct copy c = {.s = s, .in = in, .word = dockerfile_word_name(in->word)};
+    struct copy c = {.s = s, .in = in, .word = dockerfile_word_name(in->word), .dest = "/"};
     int r = read_flags(&c);
     if (r == 0)
         r = read_sources(&c);
