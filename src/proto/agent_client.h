@@ -6,7 +6,8 @@
  *
  * Threads: the session lives on the loop thread. Functions marked [loop] are for that thread;
  * functions marked [block] are for any other thread and wait. Reference counted: every open
- * stream, tunnel and waiting call holds a reference.
+ * stream, tunnel and waiting call holds a reference. The process must ignore SIGPIPE. The loop must
+ * run until every agent was closed and unreferenced.
  */
 #ifndef PROTO_AGENT_CLIENT_H
 #define PROTO_AGENT_CLIENT_H

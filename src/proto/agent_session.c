@@ -151,7 +151,9 @@ static int on_close(nghttp2_session *h2, int32_t id, uint32_t code, void *ctx UN
     if (!s)
         return 0;
     (void)nghttp2_session_set_stream_user_data(h2, id, NULL);
-    close_stream(s, code == NGHTTP2_NO_ERROR ? 0 : ECONNRESET, false);
+    /* Refused is what nghttp2 calls the streams a GOAWAY cut off: the session is about to end. */
+    bool refused = code == NGHTTP2_REFUSED_STREAM;
+    close_stream(s, code == NGHTTP2_NO_ERROR ? 0 : refused ? EPIPE : ECONNRESET, false);
     return 0;
 }
 
