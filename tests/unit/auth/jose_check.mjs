@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Endpoint tokens against the "jose" package, both ways. Usage: node jose_check.mjs AUTH_TOOL
-// Exit 77: the package is not installed (looked for from TINDERBOX_NODE_MODULES and from here up).
+// Exit 77: the package is not installed (looked for from TINDERBOX_NODE and from here up).
 import { execFileSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
 import { strict as assert } from 'node:assert';
 
 async function load(name) {
-  const roots = [process.env.TINDERBOX_NODE_MODULES, import.meta.url,
+  const roots = [process.env.TINDERBOX_NODE, import.meta.url,
                  new URL('../../e2e/', import.meta.url)].filter(Boolean);
   for (const root of roots) {
     try {
