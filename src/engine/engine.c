@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The front of the engine layer: checks specifications, fills in defaults, hands over to the backend,
- * and makes disks. */
+/* The front of the engine layer: checks specifications, fills in defaults, hands over to the
+ * backend, and makes disks. */
 #include "engine/engine.h"
 
 #include <errno.h>
@@ -51,8 +51,8 @@ int engine_open(const struct engine_config *c, struct engine **ret, struct err *
     en->program = copy(c->qemu ? c->qemu : "qemu-system-x86_64");
     en->sandbox = c->sandbox;
     en->cache = frozen_cache_new();
-    int r = en->cache ? overlay_key_load(c->key_dir, &en->key, e)
-                      : err_set(e, ENOMEM, "out of memory");
+    int r =
+        en->cache ? overlay_key_load(c->key_dir, &en->key, e) : err_set(e, ENOMEM, "out of memory");
     if (r == 0)
         r = ops->open(en, e);
     if (r < 0) {
@@ -87,7 +87,8 @@ const char *engine_version(const struct engine *en)
     return en->version;
 }
 
-/* ---- specifications --------------------------------------------------------------------------- */
+/* ---- specifications ---------------------------------------------------------------------------
+ */
 
 static bool good_id(const char *id)
 {
@@ -135,7 +136,8 @@ int engine_boot(struct engine *en, const struct engine_spec *s, struct engine_ma
                 struct err *e)
 {
     struct engine_spec full;
-    CLEANUP(cleanup_free) struct net_policy *policy = NULL;
+    CLEANUP(cleanup_free)
+    struct net_policy *policy = NULL;
     int r = with_defaults(s, &full, &policy, e);
     return r < 0 ? r : en->ops->boot(en, &full, ret, e);
 }
@@ -144,7 +146,8 @@ static int thaw(struct engine *en, const struct engine_spec *s, const char *dir,
                 enum manifest_kind kind, struct engine_machine **ret, struct err *e)
 {
     struct engine_spec full;
-    CLEANUP(cleanup_free) struct net_policy *policy = NULL;
+    CLEANUP(cleanup_free)
+    struct net_policy *policy = NULL;
     int r = with_defaults(s, &full, &policy, e);
     return r < 0 ? r : en->ops->thaw(en, &full, dir, kind, ret, e);
 }
@@ -207,7 +210,8 @@ void engine_machine_free(struct engine_machine *m)
         m->en->ops->free(m);
 }
 
-/* ---- disks ------------------------------------------------------------------------------------ */
+/* ---- disks ------------------------------------------------------------------------------------
+ */
 
 int engine_disk_create(struct engine *en, const char *path, uint64_t bytes, struct err *e)
 {
@@ -259,8 +263,9 @@ static int run_convert(struct engine *en, const struct overlay_chain *chain, con
         sandbox_bind(&a, raw, raw, true);
         sandbox_end(&a);
     }
-    static const char *const words[] = {"qemu-img", "convert", "-n", "-f", "qcow2", "-O", "raw",
-                                        "-S", "4k", "-W", "--target-is-zero", "-t", "writeback"};
+    static const char *const words[] = {
+        "qemu-img", "convert",          "-n", "-f",       "qcow2", "-O", "raw", "-S", "4k",
+        "-W",       "--target-is-zero", "-t", "writeback"};
     for (size_t i = 0; i < ARRAY_LEN(words); i++)
         argv_add(&a, words[i]);
     argv_add(&a, chain->node[0].path);

@@ -30,16 +30,19 @@ struct engine_machine;
 
 #define ENGINE_DISKS_MAX 6
 
-enum engine_disk_format { ENGINE_DISK_RAW, ENGINE_DISK_OVERLAY /* copy-on-write over another disk */ };
+enum engine_disk_format {
+    ENGINE_DISK_RAW,
+    ENGINE_DISK_OVERLAY /* copy-on-write over another disk */
+};
 
 struct engine_config {
-    const char *kind;        /* "auto", "qemu" (later "kvm") */
-    const char *kernel;      /* uncompressed vmlinux */
+    const char *kind;   /* "auto", "qemu" (later "kvm") */
+    const char *kernel; /* uncompressed vmlinux */
     const char *initramfs;
-    const char *helper_dir;  /* directory of tinderbox-net */
-    const char *key_dir;     /* private directory for the key that marks our own disk overlays */
-    const char *qemu;        /* program; NULL = qemu-system-x86_64 from PATH */
-    bool sandbox;            /* bubblewrap around every process; only tests turn it off */
+    const char *helper_dir; /* directory of tinderbox-net */
+    const char *key_dir;    /* private directory for the key that marks our own disk overlays */
+    const char *qemu;       /* program; NULL = qemu-system-x86_64 from PATH */
+    bool sandbox;           /* bubblewrap around every process; only tests turn it off */
 };
 
 struct engine_disk {
@@ -49,22 +52,23 @@ struct engine_disk {
 };
 
 struct engine_exit {
-    bool expected;  /* snapshot, suspend or kill ended it */
-    int signal;     /* of the monitor process, 0 if none */
+    bool expected; /* snapshot, suspend or kill ended it */
+    int signal;    /* of the monitor process, 0 if none */
     int code;
     char text[200]; /* for people: "guest powered off", "monitor killed by signal 9", ... */
 };
 
 struct engine_spec {
-    const char *id;      /* for names and logs: [a-z0-9-]{1,64} */
-    const char *dir;     /* absolute machine directory */
+    const char *id;  /* for names and logs: [a-z0-9-]{1,64} */
+    const char *dir; /* absolute machine directory */
     unsigned memory_mib;
     unsigned vcpus;
     struct engine_disk disks[ENGINE_DISKS_MAX]; /* /dev/vda, vdb, ... in the guest */
     unsigned n_disks;
     bool network;                    /* a NIC and a tinderbox-net process */
     const struct net_policy *policy; /* for the NIC; NULL = net_policy_default() */
-    void (*on_exit)(void *arg, const struct engine_exit *x); /* once, for a machine that was returned */
+    void (*on_exit)(void *arg,
+                    const struct engine_exit *x); /* once, for a machine that was returned */
     void *on_exit_arg;
 };
 
@@ -72,12 +76,12 @@ struct engine_stats {
     uint64_t cpu_us;
     uint64_t memory_private_bytes; /* PSS-style: private plus the fair share of shared pages */
     uint64_t memory_rss_bytes;
-    uint64_t disk_written_bytes;   /* allocated in the writable disks of this machine */
+    uint64_t disk_written_bytes;         /* allocated in the writable disks of this machine */
     uint64_t net_rx_bytes, net_tx_bytes; /* seen from the guest */
 };
 
 int engine_open(const struct engine_config *c, struct engine **ret, struct err *e) MUST_CHECK;
-void engine_close(struct engine *en); /* every machine must have been freed */
+void engine_close(struct engine *en);                /* every machine must have been freed */
 const char *engine_name(const struct engine *en);    /* "qemu" */
 const char *engine_version(const struct engine *en); /* "7.2.22" */
 
@@ -103,7 +107,8 @@ int engine_channel(struct engine_machine *m, struct err *e) MUST_CHECK;
 
 int engine_machine_pause(struct engine_machine *m, struct err *e) MUST_CHECK;
 int engine_machine_unpause(struct engine_machine *m, struct err *e) MUST_CHECK;
-int engine_machine_stats(struct engine_machine *m, struct engine_stats *ret, struct err *e) MUST_CHECK;
+int engine_machine_stats(struct engine_machine *m, struct engine_stats *ret,
+                         struct err *e) MUST_CHECK;
 bool engine_machine_alive(const struct engine_machine *m);
 /* Ends the machine at once; returns when its processes are gone. Any thread, any time. */
 void engine_machine_kill(struct engine_machine *m);
@@ -111,12 +116,15 @@ void engine_machine_kill(struct engine_machine *m);
 void engine_machine_free(struct engine_machine *m);
 
 /* Disks. Formats are always named, never probed. */
-int engine_disk_create(struct engine *en, const char *path, uint64_t bytes, struct err *e) MUST_CHECK; /* raw, sparse */
+int engine_disk_create(struct engine *en, const char *path, uint64_t bytes,
+                       struct err *e) MUST_CHECK; /* raw, sparse */
 /* New overlay at path over base (absolute path, recorded in the overlay), copying nothing. bytes is
  * the virtual size; 0 = that of base. base may be shorter than bytes: it reads as zeroes beyond. */
 int engine_disk_overlay(struct engine *en, const char *path, const char *base,
-                        enum engine_disk_format base_format, uint64_t bytes, struct err *e) MUST_CHECK;
+                        enum engine_disk_format base_format, uint64_t bytes,
+                        struct err *e) MUST_CHECK;
 /* Overlay chain -> one sparse raw file. */
-int engine_disk_flatten(struct engine *en, const char *overlay, const char *raw, struct err *e) MUST_CHECK;
+int engine_disk_flatten(struct engine *en, const char *overlay, const char *raw,
+                        struct err *e) MUST_CHECK;
 
 #endif

@@ -26,9 +26,11 @@ struct seen {
 };
 
 struct frozen_cache {
-    pthread_mutex_t lock;   /* guards entry and next */
-    pthread_mutex_t hasher; /* one full check at a time: ten clones at once hash once, not ten times */
-    struct seen entry[CACHE_ENTRIES]; /* a ring: the oldest is forgotten and would be hashed again */
+    pthread_mutex_t lock; /* guards entry and next */
+    pthread_mutex_t
+        hasher; /* one full check at a time: ten clones at once hash once, not ten times */
+    struct seen
+        entry[CACHE_ENTRIES]; /* a ring: the oldest is forgotten and would be hashed again */
     size_t next;
 };
 
@@ -79,8 +81,8 @@ static void cache_add(struct frozen_cache *c, const struct stat *st, const char 
     pthread_mutex_unlock(&c->lock);
 }
 
-static int digest_fd(int fd, enum manifest_digest how, bool punch,
-                     char out[SHA256_HEX_LEN + 1], struct err *e)
+static int digest_fd(int fd, enum manifest_digest how, bool punch, char out[SHA256_HEX_LEN + 1],
+                     struct err *e)
 {
     if (how == MANIFEST_PLAIN)
         return sha256_hex_fd(fd, out, e);
@@ -145,7 +147,8 @@ int frozen_add_digest(struct frozen *f, struct manifest *m, const char *name,
         return r;
     if (m->n_files == MANIFEST_FILES_MAX || strlen(name) >= sizeof m->files[0].name)
         return err_set(e, EINVAL, "too many files in a snapshot");
-    CLEANUP(cleanup_close) int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    CLEANUP(cleanup_close)
+    int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_set_errno(e, errno, "open %s", path);
     struct manifest_file *mf = &m->files[m->n_files];
@@ -164,7 +167,8 @@ static int sync_files(const struct frozen *f, const struct manifest *m, struct e
         int r = path_join(path, sizeof path, f->part, m->files[i].name, e);
         if (r < 0)
             return r;
-        CLEANUP(cleanup_close) int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        CLEANUP(cleanup_close)
+        int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
         if (fd < 0 || fdatasync(fd) < 0)
             return err_set_errno(e, errno, "sync %s", path);
     }
@@ -182,8 +186,7 @@ static void remember(const char *dir, const struct manifest *m, struct frozen_ca
     }
 }
 
-int frozen_commit(struct frozen *f, const struct manifest *m, struct frozen_cache *c,
-                  struct err *e)
+int frozen_commit(struct frozen *f, const struct manifest *m, struct frozen_cache *c, struct err *e)
 {
     char path[4200], parent[4096];
     struct buf text = BUF_INIT(MANIFEST_MAX);
@@ -242,8 +245,9 @@ static int check_digest(int fd, const struct stat *st, const struct manifest_fil
         if (strcmp(digest, f->digest) == 0)
             cache_add(c, st, f->digest);
         else
-            r = err_set(e, EBADMSG, "%s is damaged: its contents do not match the digest in the "
-                                    "manifest",
+            r = err_set(e, EBADMSG,
+                        "%s is damaged: its contents do not match the digest in the "
+                        "manifest",
                         path);
     }
     pthread_mutex_unlock(&c->hasher);
@@ -258,7 +262,8 @@ static int verify_file(const char *dir, const struct manifest_file *f, struct fr
     int r = path_join(path, sizeof path, dir, f->name, e);
     if (r < 0)
         return r;
-    CLEANUP(cleanup_close) int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    CLEANUP(cleanup_close)
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 && errno == ENOENT)
         return err_set(e, EBADMSG, "%s is missing", path);
     if (fd < 0 || fstat(fd, &st) < 0)

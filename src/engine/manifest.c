@@ -29,10 +29,10 @@ static json_t *encode_body(const struct manifest *m)
     for (unsigned i = 0; i < m->n_disks; i++)
         json_array_append_new(disks, json_integer((json_int_t)m->disk_bytes[i]));
     for (unsigned i = 0; i < m->n_files; i++)
-        json_array_append_new(
-            files, json_pack("{s:s, s:I, s:s, s:s}", "name", m->files[i].name, "bytes",
-                             (json_int_t)m->files[i].bytes, "algorithm",
-                             digest_names[m->files[i].how], "digest", m->files[i].digest));
+        json_array_append_new(files, json_pack("{s:s, s:I, s:s, s:s}", "name", m->files[i].name,
+                                               "bytes", (json_int_t)m->files[i].bytes, "algorithm",
+                                               digest_names[m->files[i].how], "digest",
+                                               m->files[i].digest));
     return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:b, s:o, s:o}", "format",
                      MANIFEST_FORMAT, "kind", kind_names[m->kind], "engine", m->engine,
                      "engineVersion", m->engine_version, "cpu", m->cpu, "machine", m->machine,
@@ -43,7 +43,8 @@ static json_t *encode_body(const struct manifest *m)
 
 int manifest_encode(const struct manifest *m, struct buf *out, struct err *e)
 {
-    CLEANUP(cleanup_json) json_t *body = encode_body(m);
+    CLEANUP(cleanup_json)
+    json_t *body = encode_body(m);
     if (!body)
         return err_set(e, ENOMEM, "manifest cannot be written");
     char hex[SHA256_HEX_LEN + 1];
@@ -162,7 +163,8 @@ static bool digest_holds(const json_t *root, const json_t *body)
 
 int manifest_decode(const char *p, size_t n, struct manifest *ret, struct err *e)
 {
-    CLEANUP(cleanup_json) json_t *root = NULL;
+    CLEANUP(cleanup_json)
+    json_t *root = NULL;
     struct err why = {0};
     if (json_parse(p, n, MANIFEST_MAX, &root, &why) < 0)
         return damaged(e, why.text);
@@ -221,8 +223,9 @@ int manifest_compare(const struct manifest *have, const struct manifest *need, s
     /* The guest keeps time by the rate it was told at boot: 0.5 % off is minutes per day. */
     uint64_t a = have->tsc_khz, b = need->tsc_khz, gap = a > b ? a - b : b - a;
     if (gap > b / 200)
-        return err_set(e, EBADMSG, "the snapshot's time stamp counter ran at %llu kHz, this "
-                                   "processor's runs at %llu kHz",
+        return err_set(e, EBADMSG,
+                       "the snapshot's time stamp counter ran at %llu kHz, this "
+                       "processor's runs at %llu kHz",
                        (unsigned long long)a, (unsigned long long)b);
     if (strcmp(have->machine, need->machine) != 0)
         return err_set(e, EBADMSG, "the snapshot was made with other virtual hardware");

@@ -31,8 +31,8 @@ struct manifest_file {
 struct manifest {
     enum manifest_kind kind;
     char engine[16], engine_version[48];
-    char cpu[64];                      /* CPU model and features, as the engine names them */
-    char machine[SHA256_HEX_LEN + 1];  /* of everything guest-visible in the engine's command line */
+    char cpu[64];                     /* CPU model and features, as the engine names them */
+    char machine[SHA256_HEX_LEN + 1]; /* of everything guest-visible in the engine's command line */
     unsigned memory_mib, vcpus;
     uint64_t tsc_khz;
     bool network;

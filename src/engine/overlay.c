@@ -32,7 +32,7 @@ enum {
     REFCOUNT_ORDER = 4, /* 16-bit counts */
     EXT_END = 0,
     EXT_BACKING_FORMAT = (int)0xe2792aca,
-    EXT_MAC = 0x54425831, /* "TBX1" */
+    EXT_MAC = 0x54425831,                             /* "TBX1" */
     L1_COVERS_BITS = CLUSTER_BITS + CLUSTER_BITS - 3, /* one L1 entry maps 512 MiB */
 };
 
@@ -106,8 +106,9 @@ static int check_info(const struct overlay_info *in, struct err *e)
 {
     size_t n = strnlen(in->base, sizeof in->base);
     if (n == 0 || n > OVERLAY_PATH_MAX || in->base[0] != '/')
-        return err_set(e, EINVAL, "the base of an overlay must be an absolute path of at most %d "
-                                  "bytes",
+        return err_set(e, EINVAL,
+                       "the base of an overlay must be an absolute path of at most %d "
+                       "bytes",
                        OVERLAY_PATH_MAX);
     if (!in->bytes || in->bytes % 512 || in->bytes > OVERLAY_SIZE_MAX)
         return err_set(e, EINVAL, "disk size %llu is not a multiple of 512 between 512 and 4 TiB",
@@ -128,8 +129,8 @@ int overlay_encode(const struct overlay_info *in, const struct overlay_key *k,
     put32(out + H_VERSION, VERSION);
     put32(out + H_CLUSTER_BITS, CLUSTER_BITS);
     put64(out + H_SIZE, in->bytes);
-    put32(out + H_L1_SIZE, (uint32_t)((in->bytes + (UINT64_C(1) << L1_COVERS_BITS) - 1) >>
-                                      L1_COVERS_BITS));
+    put32(out + H_L1_SIZE,
+          (uint32_t)((in->bytes + (UINT64_C(1) << L1_COVERS_BITS) - 1) >> L1_COVERS_BITS));
     put64(out + H_REFTABLE_OFFSET, 1 * OVERLAY_CLUSTER);
     put32(out + H_REFTABLE_CLUSTERS, 1);
     put64(out + H_L1_OFFSET, 3 * OVERLAY_CLUSTER);
@@ -222,8 +223,9 @@ int overlay_decode(const unsigned char *p, size_t n, const struct overlay_key *k
     unsigned char mac[SHA256_LEN];
     compute_mac(&in, k, mac);
     if (!same_mac(mac, x.mac))
-        return err_set(e, EBADMSG, "the name of the base disk was changed, or the disk was made by "
-                                   "another installation");
+        return err_set(e, EBADMSG,
+                       "the name of the base disk was changed, or the disk was made by "
+                       "another installation");
     *ret = in;
     return 0;
 }
@@ -234,7 +236,8 @@ int overlay_create(const char *path, const struct overlay_info *in, const struct
     unsigned char *cluster = malloc(OVERLAY_CLUSTER);
     if (!cluster)
         return err_set(e, ENOMEM, "out of memory");
-    CLEANUP(cleanup_close) int fd = -1;
+    CLEANUP(cleanup_close)
+    int fd = -1;
     int r = overlay_encode(in, k, cluster, e);
     if (r < 0)
         goto end;
@@ -259,11 +262,11 @@ end:
 }
 
 /* Appends one node; for an overlay the next is in *next and more is set. */
-static int chain_step(const char *path, enum engine_disk_format format,
-                      const struct overlay_key *k, struct overlay_chain *c,
-                      struct overlay_info *next, struct err *e)
+static int chain_step(const char *path, enum engine_disk_format format, const struct overlay_key *k,
+                      struct overlay_chain *c, struct overlay_info *next, struct err *e)
 {
-    CLEANUP(cleanup_close) int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    CLEANUP(cleanup_close)
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_set_errno(e, errno, "disk %s", path);

@@ -5,12 +5,35 @@
 
 /* No /proc and no device but /dev/null: the programs run without them, and each mount costs start
  * time. The program is PID 1 of its namespace, which saves a reaper process per machine. */
-static const char *const fixed[] = {
-    "bwrap", "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-uts",
-    "--unshare-cgroup-try", "--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL",
-    "--hostname", "sandbox", "--clearenv", "--setenv", "PATH", "/usr/bin", "--setenv", "LANG", "C",
-    "--ro-bind", "/usr", "/usr", "--dev-bind", "/dev/null", "/dev/null", "--chdir", "/",
-    NULL};
+static const char *const fixed[] = {"bwrap",
+                                    "--unshare-user",
+                                    "--unshare-ipc",
+                                    "--unshare-pid",
+                                    "--unshare-uts",
+                                    "--unshare-cgroup-try",
+                                    "--die-with-parent",
+                                    "--new-session",
+                                    "--as-pid-1",
+                                    "--cap-drop",
+                                    "ALL",
+                                    "--hostname",
+                                    "sandbox",
+                                    "--clearenv",
+                                    "--setenv",
+                                    "PATH",
+                                    "/usr/bin",
+                                    "--setenv",
+                                    "LANG",
+                                    "C",
+                                    "--ro-bind",
+                                    "/usr",
+                                    "/usr",
+                                    "--dev-bind",
+                                    "/dev/null",
+                                    "/dev/null",
+                                    "--chdir",
+                                    "/",
+                                    NULL};
 
 /* Where /bin and /lib are links into /usr (every current distribution) a link is enough. */
 static void add_top_level(struct argv *a, const char *name)

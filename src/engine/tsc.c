@@ -27,8 +27,8 @@ static struct sample take_sample(void)
         clock_gettime(CLOCK_MONOTONIC_RAW, &t);
         uint64_t b = __rdtsc();
         if (b - a < best.width)
-            best = (struct sample){a + (b - a) / 2, t.tv_sec * INT64_C(1000000000) + t.tv_nsec,
-                                   b - a};
+            best =
+                (struct sample){a + (b - a) / 2, t.tv_sec * INT64_C(1000000000) + t.tv_nsec, b - a};
     }
     return best;
 }

@@ -6,7 +6,8 @@
  *
  * Pitfalls behind single words of the table:
  *  - tsc_early_khz, no_timer_check, lpj: without them a guest on a busy host hangs in its own
- *    calibration of the time stamp counter (8 of 12 boots); PIT and PIC stay on for the same reason.
+ *    calibration of the time stamp counter (8 of 12 boots); PIT and PIC stay on for the same
+ * reason.
  *  - tb-size: the default translation cache grows to a quarter of guest memory, per machine.
  *  - mitigations=off: there is no speculation to exploit inside an emulator.
  *  - no kernel when incoming: the memory holds it already, and a snapshot outlives an update of it.
@@ -31,8 +32,8 @@ struct row {
     unsigned when;
     bool guest; /* part of what a frozen state depends on */
     const char *option;
-    const char *value;                                          /* or */
-    void (*make)(struct argv *a, const struct qemu_args *q);    /* appends the value */
+    const char *value;                                       /* or */
+    void (*make)(struct argv *a, const struct qemu_args *q); /* appends the value */
 };
 
 static void make_memory_size(struct argv *a, const struct qemu_args *q)
@@ -63,8 +64,9 @@ static void make_memory_object(struct argv *a, const struct qemu_args *q)
         argv_addf(a, "memory-backend-ram,id=ram,size=%uM", q->memory_mib);
         return;
     }
-    snprintf(prefix, sizeof prefix, "memory-backend-file,id=ram,size=%uM,share=%s,mem-path=",
-             q->memory_mib, q->memory == QEMU_MEMORY_SHARED ? "on" : "off");
+    snprintf(prefix, sizeof prefix,
+             "memory-backend-file,id=ram,size=%uM,share=%s,mem-path=", q->memory_mib,
+             q->memory == QEMU_MEMORY_SHARED ? "on" : "off");
     add_with_path(a, prefix, q->sandboxed ? "/m/memory" : q->memory_file, "");
 }
 
@@ -118,8 +120,7 @@ static const struct row table[] = {
      "virtserialport,id=agent0,bus=serial0.0,chardev=agent,name=" WIRE_PORT_NAME, NULL},
     {ALWAYS, false, "-object", "rng-builtin,id=entropy", NULL},
     {ALWAYS, true, "-device", "virtio-rng-device,id=rng0,rng=entropy", NULL},
-    {NETWORK, false, "-netdev",
-     "stream,id=net,server=off,addr.type=fd,addr.str=6", NULL},
+    {NETWORK, false, "-netdev", "stream,id=net,server=off,addr.type=fd,addr.str=6", NULL},
     {NETWORK, true, "-device", "virtio-net-device,id=net0,netdev=net,mac=" NET_GUEST_MAC, NULL},
     {BOOT, false, "-kernel", NULL, make_kernel},
     {BOOT, false, "-initrd", NULL, make_initramfs},
@@ -222,8 +223,7 @@ void qemu_args_build(struct argv *a, const struct qemu_args *q)
     add_disks(a, q);
 }
 
-int qemu_args_machine_digest(const struct qemu_args *q, char out[SHA256_HEX_LEN + 1],
-                             struct err *e)
+int qemu_args_machine_digest(const struct qemu_args *q, char out[SHA256_HEX_LEN + 1], struct err *e)
 {
     struct argv a = {0};
     add_table(&a, q, true);

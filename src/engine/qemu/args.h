@@ -36,7 +36,7 @@ struct qemu_args {
     const char *program;
     unsigned memory_mib, vcpus;
     enum qemu_memory memory;
-    const char *memory_file; /* host path, unless QEMU_MEMORY_ANON */
+    const char *memory_file;        /* host path, unless QEMU_MEMORY_ANON */
     const char *kernel, *initramfs; /* host paths; not used when incoming */
     uint64_t tsc_khz;
     bool incoming; /* wait for a state instead of booting */

@@ -58,8 +58,8 @@ static int send_line(int fd, const struct buf *line, int pass_fd)
         msg.msg_control = control;
         msg.msg_controllen = sizeof control;
         struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-        *c = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
-                              .cmsg_len = CMSG_LEN(sizeof(int))};
+        *c = (struct cmsghdr){
+            .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
         memcpy(CMSG_DATA(c), &pass_fd, sizeof pass_fd);
     }
     ssize_t n;

@@ -35,15 +35,16 @@ void machine_describe(const struct machine *m, struct manifest *ret)
 /* The guest does not run, so there is nothing to be gentle to. */
 static int lift_limits(struct machine *m, struct err *e)
 {
-    return machine_call(m, "migrate-set-parameters",
-                        json_pack("{s:I, s:i}", "max-bandwidth", (json_int_t)1 << 40,
-                                  "downtime-limit", 2000000),
-                        e);
+    return machine_call(
+        m, "migrate-set-parameters",
+        json_pack("{s:I, s:i}", "max-bandwidth", (json_int_t)1 << 40, "downtime-limit", 2000000),
+        e);
 }
 
 static int explain_failure(struct machine *m, struct err *e)
 {
-    CLEANUP(cleanup_json) json_t *v = NULL;
+    CLEANUP(cleanup_json)
+    json_t *v = NULL;
     struct err ignored;
     int slot = machine_command(m, "query-migrate", NULL, -1, &ignored);
     if (slot < 0 || machine_answer(m, slot, 5000, &v, &ignored) < 0)
@@ -87,7 +88,8 @@ static int sync_disks(const struct machine *m, struct err *e)
     for (unsigned i = 0; i < m->args.n_disks; i++) {
         if (m->disk_read_only[i])
             continue;
-        CLEANUP(cleanup_close) int fd = open(m->disks[i].node[0].path, O_RDONLY | O_CLOEXEC);
+        CLEANUP(cleanup_close)
+        int fd = open(m->disks[i].node[0].path, O_RDONLY | O_CLOEXEC);
         if (fd < 0 || fdatasync(fd) < 0)
             return err_set_errno(e, errno, "sync %s", m->disks[i].node[0].path);
     }
@@ -100,7 +102,8 @@ static int stop_and_write(struct machine *m, struct frozen *f, struct err *e)
     if (r < 0)
         return r;
     r = lift_limits(m, e);
-    CLEANUP(cleanup_close) int fd = r < 0 ? -1 : frozen_create(f, "state", e);
+    CLEANUP(cleanup_close)
+    int fd = r < 0 ? -1 : frozen_create(f, "state", e);
     if (r == 0 && fd < 0)
         r = fd;
     if (r == 0)

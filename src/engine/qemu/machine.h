@@ -43,9 +43,9 @@ struct machine {
     struct engine_machine base;
     struct reaper *reaper; /* borrowed: the engine's */
     char id[65];
-    char *dir;          /* owned */
-    int dir_fd;         /* O_PATH */
-    char *memory_file;  /* owned; NULL = anonymous */
+    char *dir;               /* owned */
+    int dir_fd;              /* O_PATH */
+    char *memory_file;       /* owned; NULL = anonymous */
     struct engine_spec spec; /* pointers in it are not kept, except on_exit and its arg */
     struct overlay_chain disks[ENGINE_DISKS_MAX];
     bool disk_read_only[ENGINE_DISKS_MAX];
@@ -60,8 +60,8 @@ struct machine {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* CLOCK_MONOTONIC */
     enum machine_state state;
-    bool returned;  /* engine_boot() and friends have handed it out: on_exit is owed */
-    bool expected;  /* its end is */
+    bool returned; /* engine_boot() and friends have handed it out: on_exit is owed */
+    bool expected; /* its end is */
     bool greeted;
     bool vmm_gone, net_gone;
     struct proc vmm, net; /* vmm: the sandbox around QEMU, or QEMU itself */
@@ -97,7 +97,8 @@ void machine_watch_init(struct machine *m);
 
 /* control.c: QMP from the caller's thread */
 int machine_greeting(struct machine *m, int timeout_ms, struct err *e) MUST_CHECK;
-/* Starts a command; the slot is given back by machine_answer(). args is consumed. pass_fd -1 = none. */
+/* Starts a command; the slot is given back by machine_answer(). args is consumed. pass_fd -1 =
+ * none. */
 int machine_command(struct machine *m, const char *name, json_t *args, int pass_fd,
                     struct err *e) MUST_CHECK;
 int machine_answer(struct machine *m, int slot, int timeout_ms, json_t **ret,

@@ -216,7 +216,8 @@ static int qemu_thaw(struct engine *en, const struct engine_spec *s, const char 
 {
     struct machine *m = NULL;
     struct manifest have;
-    CLEANUP(cleanup_close) int state = -1;
+    CLEANUP(cleanup_close)
+    int state = -1;
     int r = machine_new(en, en->impl, s, &m, e);
     if (r == 0)
         r = check_frozen(m, dir, kind, &have, e);

@@ -60,7 +60,8 @@ static int classify(const json_t *v, struct qmp_message *m, struct err *e)
 
 static int parse_line(struct qmp_reader *r, struct qmp_message *ret, struct err *e)
 {
-    CLEANUP(cleanup_json) json_t *v = NULL;
+    CLEANUP(cleanup_json)
+    json_t *v = NULL;
     struct err why = {0};
     *ret = (struct qmp_message){.id = -1};
     int k = json_parse(r->line.data, r->line.len, QMP_LINE_MAX, &v, &why);
@@ -72,8 +73,7 @@ static int parse_line(struct qmp_reader *r, struct qmp_message *ret, struct err 
     return classify(v, ret, e);
 }
 
-int qmp_read(struct qmp_reader *r, const char *p, size_t *n, struct qmp_message *ret,
-             struct err *e)
+int qmp_read(struct qmp_reader *r, const char *p, size_t *n, struct qmp_message *ret, struct err *e)
 {
     const char *end = memchr(p, '\n', *n);
     if (end)

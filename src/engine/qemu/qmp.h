@@ -19,10 +19,10 @@ enum qmp_kind { QMP_GREETING, QMP_RETURN, QMP_ERROR, QMP_EVENT };
 
 struct qmp_message {
     enum qmp_kind kind;
-    int64_t id;    /* of the command a QMP_RETURN or QMP_ERROR answers; -1 = none */
-    char name[48]; /* event name, or class of an error */
+    int64_t id;     /* of the command a QMP_RETURN or QMP_ERROR answers; -1 = none */
+    char name[48];  /* event name, or class of an error */
     char text[256]; /* description of an error, control characters replaced */
-    json_t *data;  /* owned: return value, event data or NULL */
+    json_t *data;   /* owned: return value, event data or NULL */
 };
 
 struct qmp_reader {

@@ -124,9 +124,11 @@ static void add_fd(struct proc_spec *s, int parent, int child)
 static int spawn_net(struct machine *m, struct plumbing *p, const struct net_policy *policy,
                      struct err *e)
 {
-    CLEANUP(cleanup_json) json_t *v = net_policy_to_json(policy);
+    CLEANUP(cleanup_json)
+    json_t *v = net_policy_to_json(policy);
     char *text = v ? json_text(v) : NULL;
-    CLEANUP(cleanup_close) int policy_fd = text ? memfd_with("policy", text, strlen(text)) : -ENOMEM;
+    CLEANUP(cleanup_close)
+    int policy_fd = text ? memfd_with("policy", text, strlen(text)) : -ENOMEM;
     free(text);
     m->stats_fd = memfd_with("stats", "", 0);
     if (policy_fd < 0 || m->stats_fd < 0)
@@ -226,7 +228,8 @@ static void limit_process(const struct machine *m, pid_t pid)
     const struct {
         enum __rlimit_resource what;
         rlim_t max;
-    } limits[] = {{RLIMIT_CORE, 0}, {RLIMIT_FSIZE, file}, {RLIMIT_NOFILE, 512}, {RLIMIT_MEMLOCK, 0}};
+    } limits[] = {
+        {RLIMIT_CORE, 0}, {RLIMIT_FSIZE, file}, {RLIMIT_NOFILE, 512}, {RLIMIT_MEMLOCK, 0}};
     for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
         struct rlimit l = {limits[i].max, limits[i].max};
         (void)prlimit(pid, limits[i].what, &l, NULL); /* a second line of defence only */
@@ -241,9 +244,9 @@ static int learn_pid(struct machine *m, struct plumbing *p, struct err *e)
         p->info_write = -1;
         int r = read_child_pid(p->info_read, 10000, &pid);
         if (r < 0)
-            return r == -ETIMEDOUT ? err_set(e, ETIMEDOUT, "the sandbox of machine %s does not start",
-                                             m->id)
-                                   : machine_gone(m, e);
+            return r == -ETIMEDOUT
+                       ? err_set(e, ETIMEDOUT, "the sandbox of machine %s does not start", m->id)
+                       : machine_gone(m, e);
     }
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (fd < 0)

@@ -26,9 +26,8 @@ static int read_cpu(pid_t pid, uint64_t *ret, struct err *e)
     int r = read_proc(pid, "stat", &b, e);
     const char *p = r == 0 && b.data ? strrchr(b.data, ')') : NULL;
     unsigned long long user = 0, system = 0;
-    if (r == 0 && (!p || sscanf(p + 1,
-                                " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user,
-                                &system) != 2))
+    if (r == 0 && (!p || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu",
+                                &user, &system) != 2))
         r = err_set(e, EPROTO, "/proc/%d/stat is not understood", (int)pid);
     buf_done(&b);
     if (r == 0)
