@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
+#include "engine/tsc.h"
 
 static int read_disks(struct machine *m, const struct engine_spec *s, struct err *e)
 {
