@@ -32,7 +32,7 @@ int net_deframer_feed(struct net_deframer *d, const uint8_t *p, size_t n, net_fr
 
 /* Bounded queue of framed bytes towards the monitor. */
 #define NET_OUTQ_CAP (512 * 1024)
-#define NET_OUTQ_HIGH (192 * 1024) /* above: take nothing more from the guest or the world */
+#define NET_OUTQ_HIGH (192 * 1024) /* above: take nothing more from the world */
 
 struct net_outq {
     uint8_t *data; /* owned, NET_OUTQ_CAP bytes */

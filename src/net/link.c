@@ -10,10 +10,11 @@
  * One thread, one poll() per turn. Every frame of the guest passes net_filter_frame(); that is the
  * only way into the stack.
  *
- * Back-pressure: while the output queue is above its high mark the guest is behind. Then nothing is
- * read from the world or from the guest, so that neither can make us store more; timers still run.
- * What the stack emits all the same (retransmissions) goes into the rest of the queue and is
- * dropped when that is full: TCP recovers.
+ * Back-pressure: while the output queue is above its high mark the guest is behind, and nothing is
+ * read from the world; timers still run. The guest's own frames are always read: a monitor that
+ * blocks in writing to us would otherwise never come to read, and what they can make us store is
+ * bounded by the stack's windows. What is emitted all the same (acknowledgements, retransmissions)
+ * goes into the rest of the queue and is dropped when that is full: TCP recovers.
  *
  * Ends when the monitor closes its side, which a machine's end always does.
  */
@@ -207,7 +208,7 @@ static int turn(struct net_link *l, struct err *e)
     bool behind = net_outq_len(&l->out) > NET_OUTQ_HIGH;
     int timeout = -1;
     l->now_ms = clock_mono_ms();
-    short wanted = (short)((behind ? 0 : POLLIN) | (net_outq_len(&l->out) ? POLLOUT : 0));
+    short wanted = (short)(POLLIN | (net_outq_len(&l->out) ? POLLOUT : 0));
     l->fds[0] = (struct pollfd){.fd = l->fd, .events = wanted};
     struct pollfd *dns = l->fds + 1;
     unsigned n_dns = net_resolver_fill(l->resolver, dns, l->now_ms, &timeout);

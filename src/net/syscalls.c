@@ -53,6 +53,8 @@ const struct net_syscall net_syscalls[] = {
     {"socket", ALLOW, 2, {ARG_EQ(0, AF_INET6), ARG_MASKED(1, TYPE_MASK, SOCK_STREAM)},
      "a name server reached over IPv6"},
     {"socket", ALLOW, 2, {ARG_EQ(0, AF_INET6), ARG_MASKED(1, TYPE_MASK, SOCK_DGRAM)}, "the same"},
+    {"socket", REFUSE(EPERM), 1, {ARG_MASKED(1, TYPE_MASK, SOCK_RAW)},
+     "the stack's second try at ping, where the kernel has no ping sockets for it"},
     {"connect", ALLOW, 0, {{0}}, "flows that passed the filter; name servers"},
     {"bind", ALLOW, 0, {{0}}, "the stack binds its UDP sockets"},
     {"accept4", ALLOW, 0, {{0}}, "DNS over TCP from the guest"},

@@ -41,6 +41,10 @@
 #define WORLD_IP IP(198, 51, 100, 2)
 #define PRIVATE_IP IP(10, 9, 9, 2)
 #define WEB_PORT 8080
+#define PUMP_PORT 8081 /* sends PUMP_BYTES to whoever connects */
+#define SINK_PORT 8082 /* counts what it gets, and says so at the end */
+#define PUMP_BYTES (1 << 20)
+#define PATTERN(i) ((char)((i)*7 + ((i) >> 10)))
 #define WAIT_MS 5000
 
 static const char *program, *no_sandbox;
@@ -168,6 +172,53 @@ static void serve_web(int fd)
     close(c);
 }
 
+/* One child for each connection: several run at once. */
+static void serve_in_child(int fd, void (*serve)(int c))
+{
+    int c = accept(fd, NULL, NULL);
+    if (fork() == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        serve(c);
+        close(c);
+        _exit(0);
+    }
+    close(c);
+}
+
+static void pump(int c)
+{
+    static char data[PUMP_BYTES];
+    for (unsigned i = 0; i < PUMP_BYTES; i++)
+        data[i] = PATTERN(i);
+    for (size_t at = 0; at < PUMP_BYTES;) {
+        ssize_t n = send(c, data + at, PUMP_BYTES - at, MSG_NOSIGNAL);
+        if (n <= 0)
+            return;
+        at += (size_t)n;
+    }
+}
+
+static void sink(int c)
+{
+    char data[65536], text[64];
+    unsigned at = 0, wrong = 0;
+    for (ssize_t n; (n = recv(c, data, sizeof data, 0)) > 0;)
+        for (ssize_t i = 0; i < n; i++, at++)
+            wrong += data[i] != PATTERN(at);
+    int len = snprintf(text, sizeof text, "%u bytes, %u wrong", at, wrong);
+    (void)!send(c, text, (size_t)len, MSG_NOSIGNAL);
+}
+
+static void serve_pump(int fd)
+{
+    serve_in_child(fd, pump);
+}
+
+static void serve_sink(int fd)
+{
+    serve_in_child(fd, sink);
+}
+
 static _Noreturn void be_the_world(int ready, int go)
 {
     char c;
@@ -182,13 +233,16 @@ static _Noreturn void be_the_world(int ready, int go)
     run_ip("route add default via 198.51.100.1");
     struct pollfd p[] = {{.fd = listen_on(SOCK_STREAM, 0, WEB_PORT), .events = POLLIN},
                          {.fd = listen_on(SOCK_DGRAM, WORLD_IP, 53), .events = POLLIN},
-                         {.fd = listen_on(SOCK_STREAM, WORLD_IP, 53), .events = POLLIN}};
+                         {.fd = listen_on(SOCK_STREAM, WORLD_IP, 53), .events = POLLIN},
+                         {.fd = listen_on(SOCK_STREAM, 0, PUMP_PORT), .events = POLLIN},
+                         {.fd = listen_on(SOCK_STREAM, 0, SINK_PORT), .events = POLLIN}};
+    signal(SIGCHLD, SIG_IGN);
     if (write(ready, "l", 1) != 1)
         _exit(1);
-    void (*serve[])(int) = {serve_web, serve_dns_udp, serve_dns_tcp};
+    void (*serve[])(int) = {serve_web, serve_dns_udp, serve_dns_tcp, serve_pump, serve_sink};
     for (;;) {
-        poll(p, 3, -1);
-        for (int i = 0; i < 3; i++)
+        poll(p, ARRAY_LEN(p), -1);
+        for (size_t i = 0; i < ARRAY_LEN(p); i++)
             if (p[i].revents)
                 serve[i](p[i].fd);
     }
@@ -404,6 +458,119 @@ static void carries_tcp(void **state)
     assert_int_equal(s.sockets_total, 1);
     assert_true(s.tx_bytes > 0 && s.rx_bytes > 0);
     assert_int_equal(s.refused, 0);
+}
+
+/* More downloads at once than the output queue holds, from a guest that does not read for a while:
+ * everything arrives, and what waits in between stays bounded. */
+static void downloads_survive_a_stall(void **state)
+{
+    struct conn c[12];
+    size_t have[12] = {0}, done = 0;
+    uint8_t frame[NET_FRAME_MAX];
+    struct net_frame f;
+    (void)state;
+    start_default();
+    for (size_t i = 0; i < ARRAY_LEN(c); i++)
+        assert_int_equal(conn_open(&c[i], WORLD_IP, PUMP_PORT, WAIT_MS), 'o');
+    usleep(700 * 1000);
+    while (done < ARRAY_LEN(c) && receive(frame, &f, 20000)) {
+        size_t i = 0;
+        while (i < ARRAY_LEN(c) && c[i].sport != f.dst_port)
+            i++;
+        if (f.kind != NET_TCP || i == ARRAY_LEN(c))
+            continue;
+        if (f.tcp_seq == c[i].ack) {
+            for (size_t k = 0; k < f.payload_len; k++)
+                if ((char)f.payload[k] != PATTERN(have[i] + k))
+                    fail_msg("connection %zu differs at %zu", i, have[i] + k);
+            have[i] += f.payload_len;
+            c[i].ack += (uint32_t)f.payload_len + ((f.tcp_flags & NET_TCP_FIN) ? 1 : 0);
+            done += (f.tcp_flags & NET_TCP_FIN) ? 1 : 0;
+        }
+        conn_send(&c[i], NET_TCP_ACK, NULL, 0);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(c); i++)
+        assert_int_equal(have[i], PUMP_BYTES);
+    struct net_stats s = stop_net();
+    assert_true(s.rx_bytes >= ARRAY_LEN(c) * PUMP_BYTES);
+}
+
+static void uploads(void **state)
+{
+    enum { TOTAL = 3 << 20, SEGMENT = 1400, WINDOW = 16 * SEGMENT };
+    uint8_t frame[NET_FRAME_MAX];
+    char data[SEGMENT], text[64];
+    struct net_frame f;
+    struct conn c;
+    (void)state;
+    start_default();
+    assert_int_equal(conn_open(&c, WORLD_IP, SINK_PORT, WAIT_MS), 'o');
+    uint32_t first = c.seq, acked = c.seq, window = WINDOW;
+    for (int silent = 0; acked - first < TOTAL && silent < 50;) {
+        while (c.seq - acked + SEGMENT <= window && c.seq - first < TOTAL) {
+            unsigned at = c.seq - first, n = TOTAL - at < SEGMENT ? TOTAL - at : SEGMENT;
+            for (unsigned i = 0; i < n; i++)
+                data[i] = PATTERN(at + i);
+            conn_send(&c, NET_TCP_ACK, data, n);
+        }
+        if (!receive(frame, &f, 200)) { /* lost, or the window was closed: once more from there */
+            c.seq = acked;
+            window = SEGMENT;
+            silent++;
+        } else if (f.kind == NET_TCP && f.dst_port == c.sport && f.tcp_ack - acked <= WINDOW) {
+            uint32_t offered = be16_get(f.ip + 20 + 14);
+            acked = f.tcp_ack;
+            window = offered < WINDOW ? offered : WINDOW;
+            silent = 0;
+        }
+    }
+    assert_int_equal(acked - first, TOTAL);
+    conn_send(&c, NET_TCP_FIN | NET_TCP_ACK, NULL, 0);
+    conn_read_all(&c, text, sizeof text);
+    assert_string_equal(text, "3145728 bytes, 0 wrong");
+    stop_net();
+}
+
+/* What only other policies allow, under the same sandbox: the stack makes other system calls. */
+static void carries_udp_and_ping(void **state)
+{
+    uint8_t frame[NET_FRAME_MAX], q[DNS_QUERY_MAX];
+    struct net_frame f;
+    (void)state;
+    start_net("{\"default\":\"allow\",\"dns\":false}");
+    size_t n = guest_dns_query(q, 9, "example.test", DNS_TYPE_A);
+    transmit(frame, guest_udp(frame, WORLD_IP, 5000, 53, q, n));
+    assert_true(receive(frame, &f, WAIT_MS));
+    assert_int_equal(f.kind, NET_UDP);
+    assert_int_equal(f.src, WORLD_IP);
+    assert_int_equal(be16_get(f.payload), 9);
+    transmit(frame, guest_udp(frame, WORLD_IP, 5000, 9, "nobody there", 12));
+    assert_true(receive(frame, &f, WAIT_MS));
+    assert_int_equal(f.kind, NET_ICMP);
+    assert_int_equal(f.icmp_type, 3);
+    /* A reply, or "unreachable" where the kernel lets this user send no pings. */
+    transmit(frame, guest_ping(frame, WORLD_IP));
+    assert_true(receive(frame, &f, WAIT_MS));
+    assert_int_equal(f.kind, NET_ICMP);
+    assert_true(f.icmp_type == 0 || f.icmp_type == 3);
+    stop_net();
+}
+
+static void limits_flows(void **state)
+{
+    uint8_t frame[NET_FRAME_MAX];
+    struct net_stats s;
+    (void)state;
+    start_net("{\"default\":\"allow\",\"dns\":false}");
+    for (uint16_t i = 0; i < 1100; i++)
+        transmit(frame, guest_udp(frame, WORLD_IP, (uint16_t)(10000 + i), 4000, "x", 1));
+    do /* the counters are live */
+        assert_int_equal(net_stats_read(stats_fd, &s), 0);
+    while (s.tx_frames < 1100);
+    assert_in_range(s.sockets_now, 1000, 1024);
+    s = stop_net();
+    assert_true(s.frames[NET_LIMIT] >= 1100 - 1024);
+    assert_int_equal(s.frames[NET_OK] + s.frames[NET_LIMIT], 1100);
 }
 
 /* The host's listeners are on all its addresses: whatever got through would be answered. */
@@ -662,6 +829,10 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_arp),
         cmocka_unit_test(carries_tcp),
+        cmocka_unit_test(downloads_survive_a_stall),
+        cmocka_unit_test(uploads),
+        cmocka_unit_test(carries_udp_and_ping),
+        cmocka_unit_test(limits_flows),
         cmocka_unit_test(denies_with_reset),
         cmocka_unit_test(rules_cannot_open_the_host),
         cmocka_unit_test(rules_are_tried_in_order),
