@@ -232,7 +232,9 @@ static void conn_event(struct net_dnstcp *d, struct conn *c, short revents, int6
 
 void net_dnstcp_poll(struct net_dnstcp *d, const struct pollfd *fds, unsigned n, int64_t now_ms)
 {
-    for (unsigned i = 0; d && i < NET_DNSTCP_MAX; i++) {
+    if (!d)
+        return;
+    for (unsigned i = 0; i < NET_DNSTCP_MAX; i++) {
         struct conn *c = &d->conns[i];
         if (c->fd < 0)
             continue;

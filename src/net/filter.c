@@ -4,7 +4,7 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <netinet/in.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "net/be.h"
@@ -29,9 +29,9 @@ void net_filter_init(struct net_filter *f, const struct net_policy *policy)
         .gateway = constant_address(NET_GATEWAY),
         .dns = constant_address(NET_DNS),
     };
-    int n = sscanf(NET_GUEST_MAC, "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &f->mac[0], &f->mac[1],
-                   &f->mac[2], &f->mac[3], &f->mac[4], &f->mac[5]);
-    assert(n == NET_MAC_LEN);
+    const char *mac = NET_GUEST_MAC;
+    for (size_t i = 0; i < NET_MAC_LEN; i++)
+        f->mac[i] = (uint8_t)strtoul(mac + 3 * i, NULL, 16);
 }
 
 static enum net_verdict drop(enum net_reason why, enum net_reason *reason)
