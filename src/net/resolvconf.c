@@ -4,7 +4,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -56,10 +55,7 @@ void net_resolvconf_parse(const char *p, size_t n, struct net_resolvers *ret)
 
 int net_resolvconf_load(const char *path, struct net_resolvers *ret)
 {
-    CLEANUP(cleanup_free)
-    char *text = malloc(NET_RESOLVCONF_MAX);
-    if (!text)
-        return -ENOMEM;
+    char text[NET_RESOLVCONF_MAX];
     CLEANUP(cleanup_close)
     int fd = openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)

@@ -8,8 +8,8 @@
 #include "base/macros.h"
 #include "net/policy.h"
 
-#define NET_RESOLVERS_MAX 3 /* as in the C library */
-#define NET_RESOLVCONF_MAX (64 * 1024)
+#define NET_RESOLVERS_MAX 3            /* as in the C library */
+#define NET_RESOLVCONF_MAX (16 * 1024) /* what follows is not looked at */
 
 struct net_resolvers {
     struct net_address address[NET_RESOLVERS_MAX];
