@@ -95,7 +95,7 @@ static int on_object(const struct store_object *o, void *arg)
 
 static int walk(struct s3_request *q, struct listing *l, struct err *e)
 {
-    int r;
+    int r = 0;
     snprintf(l->seen, sizeof l->seen, "%s", l->cursor);
     do {
         char after[S3_KEY_MAX + 1];
