@@ -2,11 +2,11 @@
 /*
  * tinderboxd: puts the layers together.
  *
- * Theory of operation: everything is opened in the order it depends on each other, recovery included,
- * before the first listener answers; <home>/run/daemon.json tells clients where the listeners are
- * and appears last. The main thread is the loop thread. SIGTERM and SIGINT start an orderly end on
- * a thread of its own: listeners stop, running VMs are suspended, builds are interrupted, then the
- * loop ends. SIGKILL is fine too: recovery is what start-up does.
+ * Theory of operation: everything is opened in the order it depends on each other, recovery
+ * included, before the first listener answers; <home>/run/daemon.json tells clients where the
+ * listeners are and appears last. The main thread is the loop thread. SIGTERM and SIGINT start an
+ * orderly end on a thread of its own: listeners stop, running VMs are suspended, builds are
+ * interrupted, then the loop ends. SIGKILL is fine too: recovery is what start-up does.
  *
  * Threads: the loop; API workers (one request each); operation and build threads (src/microvm);
  * the spawner (base/proc) and the engine's reaper.
@@ -38,7 +38,8 @@
 
 struct daemon {
     struct config cfg;
-    char path[1024]; /* scratch for start-up */
+    char path[1024];  /* scratch for start-up */
+    char spool[1024]; /* large request bodies; the services keep the pointer */
     int lock_fd;
     struct auth_keys keys;
     struct loop *loop;
@@ -141,7 +142,8 @@ static int open_state(struct daemon *d, struct err *e)
     return r;
 }
 
-/* ---- listeners -------------------------------------------------------------------------------- */
+/* ---- listeners --------------------------------------------------------------------------------
+ */
 
 static int listen_service(struct daemon *d, const char *address, long port,
                           struct http_service *service, struct http_server **ret, struct err *e)
@@ -159,22 +161,21 @@ static int listen_service(struct daemon *d, const char *address, long port,
 
 static int open_s3(struct daemon *d, struct err *e)
 {
-    char *spool = strdup(at_home(d, "tmp"));
+    snprintf(d->spool, sizeof d->spool, "%s", at_home(d, "tmp"));
     struct s3_config c = {.store = d->store, .keys = &d->keys, .dir = at_home(d, "s3")};
-    int r = s3_open(&c, &d->s3, e);
-    if (r < 0) {
-        free(spool);
+    int r = fs_mkdir_p(d->spool, 0700, e);
+    if (r == 0)
+        r = s3_open(&c, &d->s3, e);
+    if (r < 0)
         return r;
-    }
     microvm_service_set_artifacts(d->microvms, s3_open_artifact, d->s3);
     struct http_service_config sc = {.workers = d->workers,
                                      .fn = s3_call,
                                      .arg = d->s3,
                                      .max_body = S3_MAX_BODY,
                                      .max_in_memory = IN_MEMORY_BODY,
-                                     .spool_dir = spool};
+                                     .spool_dir = d->spool};
     r = http_service_new(&sc, &d->s3_service, e);
-    free(spool);
     return r < 0 ? r
                  : listen_service(d, d->cfg.s3_address, d->cfg.s3_port, d->s3_service,
                                   &d->s3_server, e);
@@ -217,15 +218,13 @@ static int open_api(struct daemon *d, struct err *e)
     int r = api_open(&c, &d->api, e);
     if (r < 0)
         return r;
-    char *spool = strdup(at_home(d, "tmp"));
     struct http_service_config sc = {.workers = d->workers,
                                      .fn = api_call,
                                      .arg = d->api,
                                      .max_body = API_MAX_BODY,
                                      .max_in_memory = API_MAX_BODY,
-                                     .spool_dir = spool};
+                                     .spool_dir = d->spool};
     r = http_service_new(&sc, &d->api_service, e);
-    free(spool);
     return r < 0 ? r
                  : listen_service(d, d->cfg.api_address, d->cfg.api_port, d->api_service,
                                   &d->api_server, e);
@@ -237,20 +236,22 @@ static int announce(struct daemon *d, struct err *e)
     snprintf(api, sizeof api, "http://%s:%u", d->cfg.api_address, http_server_port(d->api_server));
     snprintf(s3, sizeof s3, "http://%s:%u", d->cfg.s3_address, http_server_port(d->s3_server));
     CLEANUP(cleanup_json)
-    json_t *v = json_pack("{s:i,s:s,s:s,s:{s:i,s:s,s:s},s:s,s:s,s:s,s:s,s:s,s:s}", "pid",
-                          (int)getpid(), "api", api, "s3", s3, "endpoint", "port",
-                          (int)http_server_port(d->endpoint_server), "domain", d->cfg.endpoint_domain, "address",
-                          d->cfg.endpoint_address, "region", d->cfg.region, "account",
-                          d->cfg.account, "ca", d->keys.ca_path, "version", TINDERBOX_VERSION,
-                          "engine", engine_name(d->engine), "guest", d->cfg.guest_dir);
-    CLEANUP(cleanup_free) char *text = json_text(v);
+    json_t *v = json_pack(
+        "{s:i,s:s,s:s,s:{s:i,s:s,s:s},s:s,s:s,s:s,s:s,s:s,s:s}", "pid", (int)getpid(), "api", api,
+        "s3", s3, "endpoint", "port", (int)http_server_port(d->endpoint_server), "domain",
+        d->cfg.endpoint_domain, "address", d->cfg.endpoint_address, "region", d->cfg.region,
+        "account", d->cfg.account, "ca", d->keys.ca_path, "version", TINDERBOX_VERSION, "engine",
+        engine_name(d->engine), "guest", d->cfg.guest_dir);
+    CLEANUP(cleanup_free)
+    char *text = json_text(v);
     log_info("daemon", "ready: API %s, S3 %s, endpoints https://*.%s:%u, engine %s %s", api, s3,
              d->cfg.endpoint_domain, http_server_port(d->endpoint_server), engine_name(d->engine),
              engine_version(d->engine));
     return fs_write_file(at_home(d, "run/daemon.json"), text, strlen(text), 0600, e);
 }
 
-/* ---- the end ---------------------------------------------------------------------------------- */
+/* ---- the end ----------------------------------------------------------------------------------
+ */
 
 static void server_stopped(void *arg)
 {
