@@ -71,8 +71,10 @@ static void put(const void *p, size_t n)
     assert_int_equal(fs_write_all(guest_fd, p, n), 0);
 }
 
+/* One write: the client may hang up at the first byte it does not like. */
 static void put_frame(uint8_t type, uint8_t flags, uint32_t stream, const void *p, size_t n)
 {
+    static char all[9 + 16384];
     const uint8_t h[9] = {(uint8_t)(n >> 16),
                           (uint8_t)(n >> 8),
                           (uint8_t)n,
@@ -82,9 +84,10 @@ static void put_frame(uint8_t type, uint8_t flags, uint32_t stream, const void *
                           (uint8_t)(stream >> 16),
                           (uint8_t)(stream >> 8),
                           (uint8_t)stream};
-    put(h, sizeof h);
+    memcpy(all, h, sizeof h);
     if (n)
-        put(p, n);
+        memcpy(all + sizeof h, p, n);
+    put(all, sizeof h + n);
 }
 
 /* Answers the hello and, when settings, goes on with an empty SETTINGS. */
