@@ -18,8 +18,6 @@
 #include <unistd.h>
 
 #include "base/fs.h"
-#include "base/json.h"
-#include "cli/client.h"
 
 #define CGROUP2_MAGIC 0x63677270
 #define MIB (1024 * 1024)
@@ -236,13 +234,33 @@ static void check_kvm(const struct cli *c, struct finding *f)
 /* ---- service ----------------------------------------------------------------------------------
  */
 
+/* The value of a key in <home>/tinderbox.conf, as the daemon will read it; the last one counts. */
+static bool configured(const struct cli *c, const char *key, char *out, size_t cap)
+{
+    char path[600], line[1024];
+    bool yes = false;
+    snprintf(path, sizeof path, "%s/tinderbox.conf", c->home);
+    FILE *file = fopen(path, "re");
+    while (file && fgets(line, sizeof line, file)) {
+        char *save, *name = strtok_r(line, "=", &save), *value = strtok_r(NULL, "\n", &save);
+        name += name ? strspn(name, " \t") : 0;
+        if (!value || strncmp(name, key, strlen(key)) != 0 ||
+            name[strlen(key) + strspn(name + strlen(key), " \t")] != '\0')
+            continue;
+        value += strspn(value, " \t");
+        snprintf(out, cap, "%.*s", (int)strcspn(value, " \t\r"), value);
+        yes = true;
+    }
+    if (file)
+        fclose(file);
+    return yes;
+}
+
 static void check_guest(const struct cli *c, struct finding *f)
 {
     static const char *const files[] = {"vmlinux", "initramfs.cpio", "manifest.json"};
-    const char *given = getenv("TINDERBOX_GUEST_DIR");
     char dir[600], path[700], fix[300];
-    snprintf(dir, sizeof dir, "%s", given && *given ? given : "");
-    if (!*dir)
+    if (!configured(c, "guest.dir", dir, sizeof dir) || !*dir)
         snprintf(dir, sizeof dir, "%s/guest", c->home);
     for (size_t i = 0; i < ARRAY_LEN(files); i++) {
         snprintf(path, sizeof path, "%s/%s", dir, files[i]);
@@ -266,33 +284,34 @@ static bool port_free(uint16_t port)
     return fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof a) == 0;
 }
 
-/* The defaults of the daemon's configuration. */
 static void check_ports(const struct cli *c, struct finding *f)
 {
     static const struct {
-        uint16_t port;
-        const char *key;
-    } ports[] = {{8400, "api.port"}, {8401, "s3.port"}, {8443, "endpoint.port"}};
+        const char *key, *otherwise;
+    } ports[] = {{"api.port", "8400"}, {"s3.port", "8401"}, {"endpoint.port", "8443"}};
     struct cli copy = *c;
     if (cli_daemon_alive(&copy)) {
         found(f, FINDING_OK, NULL, "the service is running (pid %d) at %s", (int)copy.pid,
               copy.api);
         return;
     }
-    char conf[600], taken[200] = "", fix[300] = "tinderbox up";
-    snprintf(conf, sizeof conf, "%s/tinderbox.conf", c->home);
+    char taken[200] = "", fix[300] = "tinderbox up", all[64] = "";
     for (size_t i = 0; i < ARRAY_LEN(ports); i++) {
-        size_t at = strlen(taken), to = strlen(fix);
-        if (port_free(ports[i].port))
+        char port[16];
+        if (!configured(c, ports[i].key, port, sizeof port))
+            snprintf(port, sizeof port, "%s", ports[i].otherwise);
+        size_t at = strlen(taken), to = strlen(fix), n = strlen(all);
+        snprintf(all + n, sizeof all - n, "%s%s", n ? ", " : "", port);
+        long number = strtol(port, NULL, 10); /* 0 = any free one */
+        if (number <= 0 || number > 65535 || port_free((uint16_t)number))
             continue;
-        snprintf(taken + at, sizeof taken - at, "%s%u", at ? ", " : "", ports[i].port);
+        snprintf(taken + at, sizeof taken - at, "%s%s", at ? ", " : "", port);
         snprintf(fix + to, sizeof fix - to, " --set %s=0", ports[i].key);
     }
     if (!*taken)
-        found(f, FINDING_OK, NULL, "8400, 8401 and 8443 are free");
+        found(f, FINDING_OK, NULL, "%s: free (0 = any)", all);
     else
-        found(f, FINDING_NOTE, fix, "in use by another program: %s%s", taken,
-              access(conf, F_OK) == 0 ? " (tinderbox.conf may name others)" : "");
+        found(f, FINDING_NOTE, fix, "in use by another program: %s", taken);
 }
 
 const struct check doctor_checks[] = {
