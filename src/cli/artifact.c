@@ -184,7 +184,6 @@ int artifact_pack(const char *dir, int *ret, uint64_t *files, struct err *e)
         return err_set_errno(e, errno, "cannot read the directory %s", dir);
     if (fstatat(source, "Dockerfile", &st, 0) < 0)
         return err_set(e, ENOENT, "%s has no Dockerfile", dir);
-    CLEANUP(cleanup_close)
     int out = temporary_file(e);
     if (out < 0)
         return out;
@@ -195,10 +194,11 @@ int artifact_pack(const char *dir, int *ret, uint64_t *files, struct err *e)
     if (rc == 0 && archive_write_close(w.a) != ARCHIVE_OK)
         rc = failed(&w, dir);
     archive_write_free(w.a);
-    if (rc < 0)
+    if (rc < 0) {
+        close(out);
         return rc;
+    }
     *files = w.files;
     *ret = out;
-    out = -1;
     return 0;
 }

@@ -53,31 +53,45 @@ static void take_or(char *out, size_t cap, const json_t *o, const char *key, con
         snprintf(out, cap, "%s", otherwise);
 }
 
-/* Seconds since the epoch at which a process started; 0 when there is none. */
+/* The text after the n-th blank, or NULL. */
+static const char *after_blanks(const char *s, int n)
+{
+    for (; s && n > 0; n--) {
+        s = strchr(s, ' ');
+        s = s ? s + 1 : NULL;
+    }
+    return s;
+}
+
+static double boot_time(void)
+{
+    char line[1024];
+    double boot = 0;
+    FILE *f = fopen("/proc/stat", "re");
+    while (f && boot == 0 && fgets(line, sizeof line, f)) {
+        if (strncmp(line, "btime ", 6) == 0)
+            boot = (double)strtoull(line + 6, NULL, 10);
+    }
+    if (f)
+        fclose(f);
+    return boot;
+}
+
+/* Seconds since the epoch at which a process started; 0 when there is none or it is a zombie. */
 static double process_start(pid_t pid)
 {
     char path[64], line[1024];
-    unsigned long long ticks = 0, boot = 0;
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     FILE *f = fopen(path, "re");
     if (!f)
         return 0;
-    char *after = fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
+    /* Behind the name, which may contain anything: state is field 3, starttime field 22. */
+    const char *after = fgets(line, sizeof line, f) ? strrchr(line, ')') : NULL;
     fclose(f);
-    if (!after || after[1] != ' ' || after[2] == 'Z' ||
-        sscanf(after + 2,
-               "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
-               "%*d %llu",
-               &ticks) != 1)
+    const char *state = after_blanks(after, 1), *ticks = after_blanks(state, 19);
+    if (!ticks || *state == 'Z')
         return 0;
-    f = fopen("/proc/stat", "re");
-    while (f && fgets(line, sizeof line, f)) {
-        if (sscanf(line, "btime %llu", &boot) == 1)
-            break;
-    }
-    if (f)
-        fclose(f);
-    return (double)boot + (double)ticks / (double)sysconf(_SC_CLK_TCK);
+    return boot_time() + (double)strtoull(ticks, NULL, 10) / (double)sysconf(_SC_CLK_TCK);
 }
 
 static int read_daemon(const struct cli *c, json_t **ret, struct stat *st, struct err *e)
@@ -114,7 +128,7 @@ bool cli_daemon_alive(struct cli *c)
 {
     CLEANUP(cleanup_json)
     json_t *o = NULL;
-    struct stat st;
+    struct stat st = {0};
     if (read_daemon(c, &o, &st, NULL) < 0)
         return false;
     int64_t pid = json_get_int(o, "pid", 0);

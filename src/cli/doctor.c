@@ -192,8 +192,6 @@ static void check_cgroups(const struct cli *c, struct finding *f)
 
 static bool cpu_flag(const char *wanted)
 {
-    CLEANUP(buf_done)
-    struct buf b = BUF_INIT(1 << 20);
     FILE *file = fopen("/proc/cpuinfo", "re");
     char line[8192];
     bool yes = false;
@@ -243,8 +241,10 @@ static bool configured(const struct cli *c, const char *key, char *out, size_t c
     FILE *file = fopen(path, "re");
     while (file && fgets(line, sizeof line, file)) {
         char *save, *name = strtok_r(line, "=", &save), *value = strtok_r(NULL, "\n", &save);
-        name += name ? strspn(name, " \t") : 0;
-        if (!value || strncmp(name, key, strlen(key)) != 0 ||
+        if (!name || !value)
+            continue;
+        name += strspn(name, " \t");
+        if (strncmp(name, key, strlen(key)) != 0 ||
             name[strlen(key) + strspn(name + strlen(key), " \t")] != '\0')
             continue;
         value += strspn(value, " \t");

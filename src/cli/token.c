@@ -18,6 +18,7 @@ static bool parse_port(const char *s, char **end, long *ret)
 int token_parse_ports(const char *text, long *first, long *last, struct err *e)
 {
     char *end = NULL;
+    *first = 0;
     bool ok = parse_port(text, &end, first);
     *last = *first;
     if (ok && *end == '-')

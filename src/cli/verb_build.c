@@ -62,7 +62,7 @@ static int default_name(const char *dir, char out[NAME_MAX_LEN + 1], struct err 
         return err_set_errno(e, errno, "cannot read the directory %s", dir);
     const char *base = strrchr(real, '/') + 1;
     size_t n = 0;
-    for (; base[n] && n < NAME_MAX_LEN; n++) {
+    for (; n < NAME_MAX_LEN && base[n]; n++) {
         bool ok = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_",
                          base[n]) != NULL;
         out[n] = ok ? base[n] : '-';
@@ -155,7 +155,7 @@ static int upload(struct cli *c, const char *dir, const char *name, char key[160
     int fd = -1;
     uint64_t files = 0;
     char sha256[SHA256_HEX_LEN + 1];
-    struct stat st;
+    struct stat st = {0};
     int rc = artifact_pack(dir, &fd, &files, e);
     if (rc == 0)
         rc = sha256_hex_fd(fd, sha256, e);

@@ -41,8 +41,9 @@ static int run(struct cli *c, const void *options, const struct operands *args)
     printf("region     %s, account %s\nmicroVMs  ", c->region, json_get_str(st, "account"));
     const char *name;
     json_t *n;
-    json_object_foreach (json_object_get(st, "microvms"), name, n)
+    json_object_foreach (json_object_get(st, "microvms"), name, n) {
         printf(" %lld %s", (long long)json_integer_value(n), name);
+    }
     printf("\nmemory     %lld MiB\n", (long long)json_get_int(st, "allocatedMemoryMiB", 0));
     return EXIT_OK;
 }

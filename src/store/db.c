@@ -270,7 +270,7 @@ int db_collect_values(struct db *db, const struct db_kind *k, struct db_rows *re
     int rc = db_begin(db, false, e);
     if (rc < 0)
         return rc;
-    sqlite3_stmt *st;
+    sqlite3_stmt *st = NULL;
     rc = db_query_values(db, &st, e, sql, v, n);
     while (rc >= 0 && (rc = db_step(db, st, e)) > 0) {
         if (rows_add(ret, st) < 0) {
