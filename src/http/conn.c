@@ -142,7 +142,7 @@ static void timer_set(struct http_conn *c, enum timer_kind kind, uint64_t ms)
 static void timer_update(struct http_conn *c, enum session_state state)
 {
     uint64_t exchanges = c->session ? c->session->exchanges : 0;
-    size_t out = c->session ? c->session->out.len : 0;
+    size_t out = (c->session ? c->session->out.len : 0) + c->t.wire.len;
     enum timer_kind want = TIMER_NONE;
     uint64_t ms = 0;
     bool restart = false;
@@ -270,7 +270,16 @@ static ssize_t conn_flush(struct http_conn *c)
         queue_consume(out, (size_t)n);
         total += (size_t)n;
     }
-    return (ssize_t)total;
+    bool full = c->t.want_write;
+    int r = transport_flush(&c->t);
+    c->t.want_write |= full;
+    return r < 0 && r != -EAGAIN ? r : (ssize_t)total;
+}
+
+/* Nothing is left to send, neither in the session nor in the transport. */
+static bool conn_flushed(const struct http_conn *c)
+{
+    return (!c->session || !c->session->out.len) && !c->t.wire.len;
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events);
@@ -278,7 +287,7 @@ static void on_poll(uv_poll_t *poll, int status, int events);
 static void events_update(struct http_conn *c)
 {
     int want = 0;
-    bool out = c->session && c->session->out.len;
+    bool out = !conn_flushed(c);
     if (conn_may_read(c) || !c->t.ready)
         want |= UV_READABLE;
     if (out || c->t.want_write)
@@ -325,7 +334,7 @@ static void conn_run(struct http_conn *c)
     int r = conn_turns(c);
     c->running = false;
     enum session_state state = c->session ? c->session->vt->state(c->session) : SESSION_IDLE;
-    bool flushed = !c->session || !c->session->out.len;
+    bool flushed = conn_flushed(c);
     if (r < 0 || state == SESSION_DEAD || (state == SESSION_CLOSE && flushed) ||
         (state == SESSION_LINGER && flushed && c->eof)) {
         conn_destroy(c);

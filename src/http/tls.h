@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "base/err.h"
+#include "http/queue.h"
 
 /* TLS 1.2 and 1.3, no renegotiation, no compression. PEM files: a chain (leaf first) and its key.
  * -EINVAL with the library's words. The caller frees with SSL_CTX_free(). */
@@ -27,6 +28,7 @@ struct transport {
     bool ready;      /* the handshake is done */
     bool want_write; /* the last call needs the socket to be writable, whatever it was */
     bool sent_close;
+    struct queue wire; /* TLS: records made but not sent yet */
 };
 
 /* Takes fd over, also on failure. -ENOMEM. */
@@ -36,6 +38,9 @@ int transport_handshake(struct transport *t) MUST_CHECK;
 /* > 0 bytes, 0 = the peer ended its side, -EAGAIN, -errno. */
 ssize_t transport_read(struct transport *t, void *p, size_t n) MUST_CHECK;
 ssize_t transport_write(struct transport *t, const void *p, size_t n) MUST_CHECK;
+/* Sends what transport_write() left inside: call it when there is nothing more to write. 0, -EAGAIN
+ * (want_write is set), -errno. */
+int transport_flush(struct transport *t) MUST_CHECK;
 bool transport_pending(const struct transport *t); /* input is waiting inside, not in the socket */
 void transport_end(struct transport *t);           /* half-closes our side; once */
 void transport_done(struct transport *t);

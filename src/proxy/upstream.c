@@ -78,6 +78,17 @@ static bool someone_starves(const struct upstream *me)
     return false;
 }
 
+static void set_paused(struct upstream *up, bool paused)
+{
+    if (!up->tunnel || up->paused == paused)
+        return;
+    up->paused = paused;
+    if (paused)
+        up->p->b.tunnel_pause(up->tunnel);
+    else
+        up->p->b.tunnel_resume(up->tunnel);
+}
+
 /* The response is complete. */
 static void finish(struct upstream *up)
 {
@@ -88,21 +99,11 @@ static void finish(struct upstream *up)
         upstream_abandon(up);
         return;
     }
+    set_paused(up, false); /* its last bytes may have waited for a slow client */
     up->idle = true;
     up->since_ms = clock_mono_ms();
     if (!uv_is_active((uv_handle_t *)&up->p->reaper))
         uv_timer_again(&up->p->reaper);
-}
-
-static void set_paused(struct upstream *up, bool paused)
-{
-    if (!up->tunnel || up->paused == paused)
-        return;
-    up->paused = paused;
-    if (paused)
-        up->p->b.tunnel_pause(up->tunnel);
-    else
-        up->p->b.tunnel_resume(up->tunnel);
 }
 
 /* Uses what it can of n bytes. *used says how much; false when up may be gone. */

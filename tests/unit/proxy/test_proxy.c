@@ -295,6 +295,8 @@ static const struct {
     {"CURL TOKEN SCRIPT -D - VM/interim | tr -d '\\r' | grep -E '^(HTTP|link|ok)' | cut -d' ' -f2",
      "103\n</x>\n200\nok\n"},
     {"head -c 30000000 /dev/zero | CURL TOKEN -T - VM/echo | wc -c", "30000000\n"},
+    {"CURL --limit-rate 20M TOKEN VM/size/30000000 | wc -c; CURL TOKEN -m 5 VM/hints",
+     "30000000\nok"}, /* the kept connection was paused when its response ended */
     {"CURL TOKEN VM/size/50000000 | wc -c", "50000000\n"},
     {"truncate -s 50000000 DIR/z; CURL TOKEN -T DIR/z VM/sink -o /dev/null -w '%{http_code}'",
      "200"},
