@@ -26,13 +26,19 @@ static const struct key {
     const char *otherwise;
     const char *help;
 } KEYS[] = {
-#define T(name, member, min, def, help)                                                            \
-    {name, TEXT, offsetof(struct config, member), sizeof(((struct config *)0)->member), min,       \
-     (long)sizeof(((struct config *)0)->member) - 1, def, help}
-#define N(name, member, min, max, def, help)                                                       \
-    {name, NUMBER, offsetof(struct config, member), sizeof(long), min, max, def, help}
-#define F(name, member, def, help)                                                                 \
-    {name, FLAG, offsetof(struct config, member), sizeof(bool), 0, 1, def, help}
+#define T(name, member, min, def, help)                                                         \
+    {                                                                                           \
+        name, TEXT, offsetof(struct config, member), sizeof(((struct config *)0)->member), min, \
+            (long)sizeof(((struct config *)0)->member) - 1, def, help                           \
+    }
+#define N(name, member, min, max, def, help)                                             \
+    {                                                                                    \
+        name, NUMBER, offsetof(struct config, member), sizeof(long), min, max, def, help \
+    }
+#define F(name, member, def, help)                                                 \
+    {                                                                              \
+        name, FLAG, offsetof(struct config, member), sizeof(bool), 0, 1, def, help \
+    }
     T("region", region, 1, "us-east-1", "region in ARNs the service makes by itself"),
     T("account", account, 12, "000000000000", "account in ARNs: 12 digits"),
     T("api.address", api_address, 1, "127.0.0.1", "where the AWS API listens"),
@@ -40,7 +46,8 @@ static const struct key {
     T("s3.address", s3_address, 1, "127.0.0.1", "where the S3 subset listens"),
     N("s3.port", s3_port, 0, 65535, "8401", "0 = any free port"),
     T("endpoint.address", endpoint_address, 1, "127.0.0.1", "where microVM endpoints listen"),
-    N("endpoint.port", endpoint_port, 0, 65535, "8443", "HTTPS port; part of the endpoint unless 443"),
+    N("endpoint.port", endpoint_port, 0, 65535, "8443",
+      "HTTPS port; part of the endpoint unless 443"),
     T("endpoint.domain", endpoint_domain, 1, "microvm.localhost", "<uuid>.<domain> is an endpoint"),
     T("engine.kind", engine_kind, 1, "auto", "auto or qemu"),
     F("engine.sandbox", engine_sandbox, "true", "run every machine in a bubblewrap sandbox"),
@@ -50,7 +57,12 @@ static const struct key {
     T("build.ca_bundle", build_ca_bundle, 0, "/etc/ssl/certs/ca-certificates.crt",
       "PEM file lent to RUN steps, never part of an image; empty = none"),
     N("build.max_concurrent", build_max_concurrent, 1, 64, "2", "builds at the same time"),
-    N("memory.max_mib", memory_max_mib, 0, 1L << 30, "0", "of all VMs together; 0 = three quarters of the machine"),
+    N("build.cache_gib", build_cache_gib, 0, 1 << 20, "20",
+      "step cache: least recently used steps go first"),
+    N("microvm.retention_hours", microvm_retention_hours, 1, 24 * 365, "24",
+      "how long terminated microVMs and their logs are remembered"),
+    N("memory.max_mib", memory_max_mib, 0, 1L << 30, "0",
+      "of all VMs together; 0 = three quarters of the machine"),
     T("log.level", log_level, 1, "info", "debug, info, warn or error"),
 #undef T
 #undef N
@@ -121,7 +133,8 @@ static int set_pair(struct config *c, char *pair, struct err *e)
 
 static int load_file(struct config *c, const char *path, struct err *e)
 {
-    CLEANUP(buf_done) struct buf b = BUF_INIT(FILE_MAX_BYTES);
+    CLEANUP(buf_done)
+    struct buf b = BUF_INIT(FILE_MAX_BYTES);
     if (!fs_exists(path))
         return 0;
     int r = fs_read_file(path, &b, e);

@@ -22,10 +22,12 @@ struct config {
     char engine_kind[16];
     bool engine_sandbox;
     long engine_max_vcpus;
-    char guest_dir[512];  /* default <home>/guest */
-    char helper_dir[512]; /* where tinderbox-net is; default: beside the daemon */
+    char guest_dir[512];       /* default <home>/guest */
+    char helper_dir[512];      /* where tinderbox-net is; default: beside the daemon */
     char build_ca_bundle[512]; /* "" = none */
     long build_max_concurrent;
+    long build_cache_gib;
+    long microvm_retention_hours;
     long memory_max_mib; /* 0 = three quarters of the machine */
     char log_level[8];
 };

@@ -32,7 +32,7 @@
 #include "proxy/backend.h"
 #include "proxy/proxy.h"
 
-#define API_THREADS 16
+#define API_THREADS 64 /* an exec may hold one for long */
 #define API_QUEUE 512
 #define IN_MEMORY_BODY (256U << 10)
 
@@ -122,6 +122,8 @@ static int open_microvms(struct daemon *d, struct err *e)
         .max_vcpus = (unsigned)d->cfg.engine_max_vcpus,
         .max_builds = (unsigned)d->cfg.build_max_concurrent,
         .max_memory_mib = memory_limit(&d->cfg),
+        .max_layers_bytes = (int64_t)d->cfg.build_cache_gib << 30,
+        .retention_s = (int64_t)d->cfg.microvm_retention_hours * 3600,
     };
     return microvm_service_open(&c, &d->microvms, e);
 }

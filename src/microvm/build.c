@@ -38,7 +38,8 @@ void build_phase(struct build *b, const char *name, int64_t since_mono_ms)
                     (long long)(clock_mono_ms() - since_mono_ms));
 }
 
-/* ---- fetch ------------------------------------------------------------------------------------ */
+/* ---- fetch ------------------------------------------------------------------------------------
+ */
 
 /* "s3://bucket/key", checked by the API. */
 static int split_uri(const char *uri, char *bucket, size_t cap, const char **key)
@@ -84,7 +85,8 @@ static int fetch(struct build *b, struct err *e)
     return 0;
 }
 
-/* ---- the application's machine ---------------------------------------------------------------- */
+/* ---- the application's machine ----------------------------------------------------------------
+ */
 
 struct app {
     struct build *build;
@@ -167,10 +169,10 @@ static int start_container(struct app *app, struct err *e)
     json_t *boot = json_pack("{s:i,s:s,s:o}", "rootDisk", 0, "hostname", "localhost", "network",
                              guest_network());
     CLEANUP(cleanup_json)
-    json_t *start = json_pack("{s:o,s:o,s:s,s:s,s:s}", "args", argv, "env",
-                              app_environment(b, config), "cwd", config_workdir(config), "user",
-                              config_user(config), "capabilities",
-                              json_array_size(caps) ? "all" : "default");
+    json_t *start =
+        json_pack("{s:o,s:o,s:s,s:s,s:s}", "args", argv, "env", app_environment(b, config), "cwd",
+                  config_workdir(config), "user", config_user(config), "capabilities",
+                  json_array_size(caps) ? "all" : "default");
     r = agent_call(app->machine.agent, "POST", WIRE_BOOT, boot, 60000, NULL, e);
     if (r == 0)
         r = agent_call(app->machine.agent, "POST", WIRE_START, start, 60000, NULL, e);
@@ -212,7 +214,8 @@ static int boot_app(struct app *app, struct err *e)
     return 0;
 }
 
-/* ---- hooks ------------------------------------------------------------------------------------ */
+/* ---- hooks ------------------------------------------------------------------------------------
+ */
 
 struct image_hook {
     const char *name, *title;
@@ -264,9 +267,11 @@ static int call_until_ready(struct build *b, struct agent *a, const struct image
             return hook_verdict(h, res.status, e);
         usleep(HOOK_RETRY_MS * 1000); /* the application offers no event to wait for */
     }
-    return err_set(e, ETIMEDOUT, "%s hook invocation timed out after PT%dS (port %d, %s)",
-                   h->title, timeout_s, port,
-                   res.refused ? "connection refused" : res.status == 503 ? "HTTP 503" : "no answer");
+    return err_set(e, ETIMEDOUT, "%s hook invocation timed out after PT%dS (port %d, %s)", h->title,
+                   timeout_s, port,
+                   res.refused         ? "connection refused"
+                   : res.status == 503 ? "HTTP 503"
+                                       : "no answer");
 }
 
 static int wait_ready(struct app *app, struct err *e)
@@ -277,8 +282,10 @@ static int wait_ready(struct app *app, struct err *e)
     if (hook_enabled(b, &READY, &timeout_s)) {
         r = call_until_ready(b, app->machine.agent, &READY, timeout_s, &app->exited, e);
     } else {
-        CLEANUP(cleanup_json) json_t *answer = NULL;
-        CLEANUP(cleanup_json) json_t *body = json_pack("{s:i}", "timeoutMs", SETTLE_TIMEOUT_MS);
+        CLEANUP(cleanup_json)
+        json_t *answer = NULL;
+        CLEANUP(cleanup_json)
+        json_t *body = json_pack("{s:i}", "timeoutMs", SETTLE_TIMEOUT_MS);
         r = agent_call(app->machine.agent, "POST", WIRE_SETTLE, body, SETTLE_TIMEOUT_MS + 30000,
                        &answer, e);
         if (r == 0 && !json_get_bool(answer, "settled", false))
@@ -290,7 +297,8 @@ static int wait_ready(struct app *app, struct err *e)
     return r;
 }
 
-/* ---- snapshot --------------------------------------------------------------------------------- */
+/* ---- snapshot ---------------------------------------------------------------------------------
+ */
 
 static void stop_following(struct app *app)
 {
@@ -304,7 +312,8 @@ static void stop_following(struct app *app)
 static int freeze_app(struct app *app, const char *snapshot, struct err *e)
 {
     int64_t start = clock_mono_ms();
-    CLEANUP(cleanup_json) json_t *body = json_pack("{s:b}", "dropCaches", 0);
+    CLEANUP(cleanup_json)
+    json_t *body = json_pack("{s:b}", "dropCaches", 0);
     int r = agent_call(app->machine.agent, "POST", WIRE_PREPARE, body, 60000, NULL, e);
     stop_following(app);
     if (r == 0)
@@ -368,7 +377,8 @@ static int validate(struct build *b, const char *disk, const char *snapshot, str
     return r;
 }
 
-/* ---- the whole -------------------------------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------------------------------
+ */
 
 static int publish(struct build *b, const char *made, struct err *e)
 {
@@ -379,7 +389,8 @@ static int publish(struct build *b, const char *made, struct err *e)
     snprintf(parent, sizeof parent, "%s/images/%s", b->service->cfg.data_dir, b->version.image);
     r = fs_mkdir_p(parent, 0700, e);
     if (r == 0)
-        r = fs_remove_tree(final, e); /* of an attempt that a crash cut off before its row was kept */
+        r = fs_remove_tree(final,
+                           e); /* of an attempt that a crash cut off before its row was kept */
     if (r == 0 && rename(made, final) < 0)
         r = err_set_errno(e, errno, "publish %s", final);
     return r < 0 ? r : fs_fsync_dir(parent, e);
@@ -465,8 +476,7 @@ static void end_build(struct build *b, int r, const struct err *failure)
     if (b->log && r < 0)
         log_file_printf(b->log, "FAILED: %s", failure->text);
     else if (b->log)
-        log_file_printf(b->log, "SUCCESSFUL: %s version %d.0", b->version.image,
-                        b->version.number);
+        log_file_printf(b->log, "SUCCESSFUL: %s version %d.0", b->version.image, b->version.number);
     log_info("build", "%s: %s version %d.0 %s%s%s", b->row.id, b->row.image, b->row.version,
              build_state_name(b->row.state), r < 0 ? ": " : "", r < 0 ? failure->text : "");
     if (store_build_end(b->service->cfg.store, &b->row, &e) < 0)
@@ -478,9 +488,11 @@ void build_run(void *arg)
     struct build_job *job = arg;
     struct build b = {.service = job->service};
     struct err e = {0};
+    pthread_rwlock_rdlock(&b.service->layers_lock);
     int r = open_build(&b, job->build_id, &e);
     if (r == 0)
         r = build_image(&b, &e);
+    pthread_rwlock_unlock(&b.service->layers_lock);
     if (r < 0 && atomic_load(&job->service->closing))
         log_info("build", "%s: interrupted, starts again with the service", job->build_id);
     else if (b.row.image)
@@ -488,6 +500,7 @@ void build_run(void *arg)
     else
         log_error("build", "%s: %s", job->build_id, e.text);
     close_build(&b);
+    layers_shrink(job->service);
     free(job);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One build as its files see it: build.c drives, scan.c reads the context, steps.c runs the plan. */
+/* One build as its files see it: build.c drives, scan.c reads the context, steps.c runs the plan.
+ */
 #ifndef MICROVM_BUILD_H
 #define MICROVM_BUILD_H
 
@@ -25,7 +26,7 @@ struct build {
     struct stage_disk {
         char path[1100];
         enum engine_disk_format format;
-    } *stages; /* owned */
+    } * stages; /* owned */
 };
 
 /* "== phase NAME N ms" in the build log: what took how long, also read by programs. */

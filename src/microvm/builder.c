@@ -28,14 +28,14 @@
 static int snapshot_home(struct microvm_service *s, char *out, size_t cap, struct err *e)
 {
     char path[1024], hex[SHA256_HEX_LEN + 1];
-    CLEANUP(buf_done) struct buf b = BUF_INIT(1 << 20);
+    CLEANUP(buf_done)
+    struct buf b = BUF_INIT(1 << 20);
     snprintf(path, sizeof path, "%s/manifest.json", s->cfg.guest_dir);
     int r = fs_read_file(path, &b, e);
     if (r < 0)
         return err_wrap(e, "guest kit (made by guest/assemble)");
     if (buf_addf(&b, "\n%s %s %d %d %u", engine_name(s->cfg.engine), engine_version(s->cfg.engine),
-                 BUILDER_LAYOUT, BUILDER_MEMORY_MIB,
-                 service_vcpus(s, BUILDER_MEMORY_MIB)) < 0)
+                 BUILDER_LAYOUT, BUILDER_MEMORY_MIB, service_vcpus(s, BUILDER_MEMORY_MIB)) < 0)
         return err_set(e, ENOMEM, "out of memory");
     sha256_hex_of(b.data, b.len, hex);
     hex[16] = '\0';
@@ -77,7 +77,8 @@ static int boot_and_freeze(struct microvm_service *s, const char *home, const ch
         r = engine_boot(s->cfg.engine, &spec, &m, e);
     if (r == 0)
         r = guest_connect(s, m, BOOT_TIMEOUT_MS, &a, e);
-    CLEANUP(cleanup_json) json_t *body = json_pack("{s:b}", "dropCaches", 1);
+    CLEANUP(cleanup_json)
+    json_t *body = json_pack("{s:b}", "dropCaches", 1);
     if (r == 0)
         r = agent_call(a, "POST", WIRE_PREPARE, body, 60000, NULL, e);
     if (a)

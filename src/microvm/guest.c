@@ -30,7 +30,8 @@ int guest_resumed(struct agent *a, const char *identity, bool clone, struct err 
 {
     unsigned char seed[64];
     char machine_id[SHA256_HEX_LEN + 1];
-    CLEANUP(buf_done) struct buf entropy = BUF_INIT(0);
+    CLEANUP(buf_done)
+    struct buf entropy = BUF_INIT(0);
     random_bytes(seed, sizeof seed);
     if (base64_encode(&entropy, seed, sizeof seed) < 0)
         return err_set(e, ENOMEM, "out of memory");
@@ -42,8 +43,8 @@ int guest_resumed(struct agent *a, const char *identity, bool clone, struct err 
     clock_gettime(CLOCK_REALTIME, &now);
     json_int_t ns = (json_int_t)now.tv_sec * 1000000000 + now.tv_nsec;
     CLEANUP(cleanup_json)
-    json_t *body = json_pack("{s:I,s:s,s:b}", "timeNs", ns, "entropy", entropy.data, "clone",
-                             (int)clone);
+    json_t *body =
+        json_pack("{s:I,s:s,s:b}", "timeNs", ns, "entropy", entropy.data, "clone", (int)clone);
     if (clone) {
         json_object_set_new(body, "hostname", json_string(hostname));
         json_object_set_new(body, "machineId", json_string(machine_id));
@@ -52,20 +53,21 @@ int guest_resumed(struct agent *a, const char *identity, bool clone, struct err 
     return r < 0 ? err_wrap(e, "guest after restore") : 0;
 }
 
-int guest_hook(struct agent *a, uint16_t port, const char *name, const json_t *body,
-               int timeout_ms, struct hook_result *ret, struct err *e)
+int guest_hook(struct agent *a, uint16_t port, const char *name, const json_t *body, int timeout_ms,
+               struct hook_result *ret, struct err *e)
 {
     char path[128];
     snprintf(path, sizeof path, HOOK_BASE "%s", name);
     CLEANUP(cleanup_json)
-    json_t *req = json_pack("{s:i,s:s,s:i}", "port", (int)port, "path", path, "timeoutMs",
-                            timeout_ms);
+    json_t *req =
+        json_pack("{s:i,s:s,s:i}", "port", (int)port, "path", path, "timeoutMs", timeout_ms);
     if (body) {
         char *text = json_text(body);
         json_object_set_new(req, "body", json_string(text));
         free(text);
     }
-    CLEANUP(cleanup_json) json_t *answer = NULL;
+    CLEANUP(cleanup_json)
+    json_t *answer = NULL;
     /* The agent keeps the application's time; ours only guards against a guest that is gone. */
     int r = agent_call(a, "POST", WIRE_HOOK, req, timeout_ms + 10000, &answer, e);
     if (r < 0)
@@ -81,7 +83,8 @@ int guest_hook(struct agent *a, uint16_t port, const char *name, const json_t *b
 int guest_follow(struct agent *a, struct log_file *log, int *exit_code)
 {
     struct agent_stream *st = NULL;
-    CLEANUP(buf_done) struct buf frame = BUF_INIT(WIRE_MAX_FRAME_DATA);
+    CLEANUP(buf_done)
+    struct buf frame = BUF_INIT(WIRE_MAX_FRAME_DATA);
     if (agent_stream_open(a, "GET", WIRE_LOGS, &st, NULL) < 0)
         return 0;
     int type;
@@ -91,7 +94,8 @@ int guest_follow(struct agent *a, struct log_file *log, int *exit_code)
     agent_stream_free(st);
     if (type < 0)
         return 0;
-    CLEANUP(cleanup_json) json_t *end = NULL;
+    CLEANUP(cleanup_json)
+    json_t *end = NULL;
     if (agent_call(a, "GET", WIRE_WAIT, NULL, 30000, &end, NULL) < 0)
         return 0;
     int64_t signal = json_get_int(end, "signal", 0);

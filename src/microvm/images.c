@@ -28,7 +28,8 @@ static int memory_of(const json_t *input)
 static char *version_config(const json_t *input)
 {
     static const char *const not_ours[] = {"name", "tags", "clientToken", "imageIdentifier"};
-    CLEANUP(cleanup_json) json_t *config = json_copy((json_t *)(uintptr_t)input);
+    CLEANUP(cleanup_json)
+    json_t *config = json_copy((json_t *)(uintptr_t)input);
     for (size_t i = 0; i < ARRAY_LEN(not_ours); i++)
         json_object_del(config, not_ours[i]);
     return json_text(config);
@@ -44,16 +45,18 @@ int image_create(struct microvm_service *s, const json_t *input, struct store_im
 {
     const char *name = json_get_str(input, "name");
     json_t *tags = json_object_get(input, "tags");
-    CLEANUP(cleanup_free) char *config = version_config(input);
-    CLEANUP(cleanup_free) char *tag_text = json_is_object(tags) ? json_text(tags) : strdup("{}");
+    CLEANUP(cleanup_free)
+    char *config = version_config(input);
+    CLEANUP(cleanup_free)
+    char *tag_text = json_is_object(tags) ? json_text(tags) : strdup("{}");
     struct store_build build = {0};
     int r = refuse_closing(s, e);
     if (r == 0)
         r = store_image_create(s->cfg.store, name, tag_text, config, memory_of(input), img, ver,
                                &build, e);
     if (r == -EEXIST)
-        return err_set(e, EEXIST, "A MicroVM image with the name '%s' already exists in this account",
-                       name);
+        return err_set(e, EEXIST,
+                       "A MicroVM image with the name '%s' already exists in this account", name);
     if (r == 0)
         r = build_submit(s, build.id, e);
     store_build_done(&build);
@@ -63,7 +66,8 @@ int image_create(struct microvm_service *s, const json_t *input, struct store_im
 int image_update(struct microvm_service *s, const char *name, const json_t *input,
                  struct store_image *img, struct store_version *ver, struct err *e)
 {
-    CLEANUP(cleanup_free) char *config = version_config(input);
+    CLEANUP(cleanup_free)
+    char *config = version_config(input);
     struct store_build build = {0};
     int r = refuse_closing(s, e);
     if (r == 0)
@@ -83,7 +87,8 @@ int image_update(struct microvm_service *s, const char *name, const json_t *inpu
     return r;
 }
 
-/* ---- deletion --------------------------------------------------------------------------------- */
+/* ---- deletion ---------------------------------------------------------------------------------
+ */
 
 struct deletion {
     struct microvm_service *service;
@@ -118,8 +123,8 @@ static void delete_image(void *arg)
         r = store_image_delete(s->cfg.store, d->name, &e);
     if (r < 0) {
         log_error("image", "%s: deletion: %s", d->name, e.text);
-        if (store_image_set_state(s->cfg.store, d->name, IMAGE_DELETING, IMAGE_DELETE_FAILED,
-                                  &e) < 0)
+        if (store_image_set_state(s->cfg.store, d->name, IMAGE_DELETING, IMAGE_DELETE_FAILED, &e) <
+            0)
             log_error("image", "%s: %s", d->name, e.text);
     } else {
         log_info("image", "%s: deleted", d->name);

@@ -20,7 +20,8 @@
 
 struct log_file;
 
-/* ---- one microVM ------------------------------------------------------------------------------ */
+/* ---- one microVM ------------------------------------------------------------------------------
+ */
 
 enum vm_want {
     WANT_START = 1 << 0,
@@ -66,11 +67,11 @@ struct microvm {
 
     pthread_mutex_t lock; /* guards what follows */
     enum microvm_state state;
-    unsigned wants;      /* enum vm_want bits still to be done */
-    bool operating;      /* an operation thread is at work on this VM */
-    bool idle_suspended; /* the last suspend was the idle timer's */
-    char reason[256];    /* stateReason for the termination that is wanted */
-    bool gone;           /* container or machine ended by itself: no terminate hook */
+    unsigned wants;                 /* enum vm_want bits still to be done */
+    bool operating;                 /* an operation thread is at work on this VM */
+    bool idle_suspended;            /* the last suspend was the idle timer's */
+    char reason[256];               /* stateReason for the termination that is wanted */
+    bool gone;                      /* container or machine ended by itself: no terminate hook */
     struct engine_machine *machine; /* owned; NULL unless running */
     struct agent *agent;            /* owned reference; NULL unless running */
     int64_t suspended_at;           /* Unix ms */
@@ -95,7 +96,8 @@ void vm_wake_waiters(struct microvm *vm);
 /* operate.c: the operations, on an operation thread */
 void vm_operate(void *vm);
 
-/* ---- guest.c: what is said to the agent of a machine ------------------------------------------- */
+/* ---- guest.c: what is said to the agent of a machine -------------------------------------------
+ */
 
 /* Connects and waits for the agent. */
 int guest_connect(struct microvm_service *s, struct engine_machine *m, int timeout_ms,
@@ -110,13 +112,14 @@ struct hook_result {
     bool timed_out;
 };
 /* One POST of a lifecycle hook. 0 when the agent carried it out, whatever the application said. */
-int guest_hook(struct agent *a, uint16_t port, const char *name, const json_t *body,
-               int timeout_ms, struct hook_result *ret, struct err *e) MUST_CHECK;
-/* Follows the container's output into a log until it ends (or the session does): blocking. Returns 1
- * and *exit_code when the container ended, 0 when the session ended first. */
+int guest_hook(struct agent *a, uint16_t port, const char *name, const json_t *body, int timeout_ms,
+               struct hook_result *ret, struct err *e) MUST_CHECK;
+/* Follows the container's output into a log until it ends (or the session does): blocking. Returns
+ * 1 and *exit_code when the container ended, 0 when the session ended first. */
 int guest_follow(struct agent *a, struct log_file *log, int *exit_code);
 
-/* ---- logs.c ------------------------------------------------------------------------------------ */
+/* ---- logs.c ------------------------------------------------------------------------------------
+ */
 
 int log_file_open(struct microvm_service *s, const char *kind, const char *key,
                   struct log_file **ret, struct err *e) MUST_CHECK;
@@ -126,7 +129,8 @@ void log_file_printf(struct log_file *l, const char *fmt, ...) PRINTF(2, 3);
 void log_file_close(struct log_file *l);
 void log_file_remove(struct microvm_service *s, const char *kind, const char *key);
 
-/* ---- images and builds ------------------------------------------------------------------------- */
+/* ---- images and builds -------------------------------------------------------------------------
+ */
 
 /* Directory of a version: disk.raw, snapshot/, image.json. */
 int version_dir(const struct microvm_service *s, const char *image, int number, char *out,
@@ -155,8 +159,8 @@ enum { SLOT_STAGE, SLOT_CONTEXT, SLOT_FROM, SLOT_SPARE, BUILDER_SLOTS };
 struct builder_disks {
     const char *stage_parent; /* NULL = an empty slot; else a new overlay over this disk */
     enum engine_disk_format stage_format;
-    const char *context;      /* raw file shown read-only */
-    const char *from;         /* disk of another stage, read-only */
+    const char *context; /* raw file shown read-only */
+    const char *from;    /* disk of another stage, read-only */
     enum engine_disk_format from_format;
 };
 /* A machine with a fresh agent session. The stage overlay is <dir>/stage. */
@@ -172,7 +176,21 @@ bool layer_find(struct microvm_service *s, const char *key, char *disk, size_t c
 int layer_commit(struct microvm_service *s, const char *key, const char *overlay, char *disk,
                  size_t cap, struct err *e) MUST_CHECK;
 
-/* ---- the service ------------------------------------------------------------------------------- */
+/* Marks what a build used, base first: under pressure the cache loses leaves before their parents.
+ */
+void layers_touch(struct microvm_service *s, const char *const *keys, size_t n);
+/* Removes the least recently used layers until the cache fits its limit. Builds hold the service's
+ * layers_lock for reading; while one runs, nothing is removed. */
+void layers_shrink(struct microvm_service *s);
+
+/* housekeeping.c: forgets what is old (terminated VMs, their logs, scans, client tokens) and keeps
+ * caches within their limits. Blocking. */
+void housekeeping_run(struct microvm_service *s);
+/* Submits it to an operation thread; any thread. */
+void housekeeping_submit(struct microvm_service *s);
+
+/* ---- the service -------------------------------------------------------------------------------
+ */
 
 struct microvm_service {
     struct microvm_config cfg; /* strings owned */
@@ -181,10 +199,12 @@ struct microvm_service {
     void *artifacts;
     atomic_bool closing;
     pthread_mutex_t builder_lock; /* one thread makes the builder snapshot */
+    pthread_rwlock_t layers_lock; /* builds read, layers_shrink() writes */
     uv_timer_t *timer;            /* loop thread: idle and duration limits */
+    unsigned ticks;               /* loop thread: seconds since the start */
 
-    pthread_mutex_t lock;    /* guards the registry */
-    void *by_label, *by_id;  /* tsearch trees of struct microvm *, one reference each VM */
+    pthread_mutex_t lock;     /* guards the registry */
+    void *by_label, *by_id;   /* tsearch trees of struct microvm *, one reference each VM */
     struct builder *builders; /* running machines of builds, for builds_interrupt() */
 };
 

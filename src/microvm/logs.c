@@ -193,7 +193,8 @@ int microvm_log_read(struct microvm_service *s, const char *kind, const char *ke
     if (r < 0)
         return r;
     *ended = final;
-    CLEANUP(cleanup_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    CLEANUP(cleanup_close)
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0 && errno == ENOENT)
         return 0; /* nothing was said yet */
     if (fd < 0)

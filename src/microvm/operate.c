@@ -5,8 +5,8 @@
  * the same VM never overlap.
  *
  * What may fail and what it means: a start that fails terminates the VM with the reason; a suspend
- * that fails leaves it RUNNING (its state is worth more than the memory); a resume that fails before
- * the guest ran leaves it SUSPENDED with its checkpoint; later failures terminate it.
+ * that fails leaves it RUNNING (its state is worth more than the memory); a resume that fails
+ * before the guest ran leaves it SUSPENDED with its checkpoint; later failures terminate it.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -20,7 +20,8 @@
 
 #define CONNECT_TIMEOUT_MS 20000
 
-/* ---- machine and session ---------------------------------------------------------------------- */
+/* ---- machine and session ----------------------------------------------------------------------
+ */
 
 static void on_machine_exit(void *arg, const struct engine_exit *x)
 {
@@ -132,7 +133,8 @@ static int attach(struct microvm *vm, struct engine_machine *m, bool clone, stru
     return r < 0 ? r : start_watcher(vm, e);
 }
 
-/* ---- hooks ------------------------------------------------------------------------------------ */
+/* ---- hooks ------------------------------------------------------------------------------------
+ */
 
 static const char HOOK_HELP[] =
     "Please check your hook endpoint and application logs for more details.";
@@ -175,7 +177,8 @@ static int call_run_hook(struct microvm *vm, struct err *e)
     return r;
 }
 
-/* ---- the operations --------------------------------------------------------------------------- */
+/* ---- the operations ---------------------------------------------------------------------------
+ */
 
 static int start_machine(struct microvm *vm, struct err *e)
 {
@@ -244,7 +247,8 @@ static int freeze(struct microvm *vm, struct err *e)
         r = call_hook(vm, &vm->set.suspend, "suspend", "Suspend", NULL, e);
     if (r < 0)
         return r;
-    CLEANUP(cleanup_json) json_t *body = json_pack("{s:b}", "dropCaches", 0);
+    CLEANUP(cleanup_json)
+    json_t *body = json_pack("{s:b}", "dropCaches", 0);
     r = agent_call(vm->agent, "POST", WIRE_PREPARE, body, 60000, NULL, e);
     if (r < 0)
         return r;
@@ -342,10 +346,12 @@ static void op_terminate(struct microvm *vm)
     log_file_close(TAKE(vm->log));
     if (vm_set_state(vm, MICROVM_TERMINATED, reason, &e) < 0)
         log_debug("microvm", "%s: will be found terminated at the next start", vm->id);
-    vm->suspended_at = clock_real_ms(); /* from now on: when it ended, for the registry's clean-up */
+    vm->suspended_at =
+        clock_real_ms(); /* from now on: when it ended, for the registry's clean-up */
 }
 
-/* ---- dispatch --------------------------------------------------------------------------------- */
+/* ---- dispatch ---------------------------------------------------------------------------------
+ */
 
 static const struct {
     unsigned want;

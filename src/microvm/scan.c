@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What is in the zip. The daemon never opens it: a throw-away build machine lists the entries and
- * hands out the Dockerfile and .dockerignore, and what it says is checked like anything else a guest
- * says. The answer is remembered per digest of the zip (<data>/scans/<sha256>.json), so an unchanged
- * context needs no machine.
+ * hands out the Dockerfile and .dockerignore, and what it says is checked like anything else a
+ * guest says. The answer is remembered per digest of the zip (<data>/scans/<sha256>.json), so an
+ * unchanged context needs no machine.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -96,7 +96,8 @@ static int scan_in_machine(struct build *b, json_t **ret, struct err *e)
     int r = builder_start(b->service, &d, &m, e);
     if (r < 0)
         return r;
-    CLEANUP(cleanup_json) json_t *result = json_object();
+    CLEANUP(cleanup_json)
+    json_t *result = json_object();
     struct scan sc = {.records = json_array(), .file = BUF_INIT(DOCKERFILE_MAX_BYTES)};
     json_object_set_new(result, "records", sc.records);
     CLEANUP(cleanup_json)
@@ -124,7 +125,8 @@ static int scan_in_machine(struct build *b, json_t **ret, struct err *e)
 static int load_or_scan(struct build *b, json_t **ret, struct err *e)
 {
     char path[1024];
-    CLEANUP(buf_done) struct buf text = BUF_INIT(2 * SCAN_MAX_BYTES);
+    CLEANUP(buf_done)
+    struct buf text = BUF_INIT(2 * SCAN_MAX_BYTES);
     snprintf(path, sizeof path, "%s/scans/%s.json", b->service->cfg.data_dir, b->zip_sha256);
     if (fs_exists(path) && fs_read_file(path, &text, NULL) == 0 &&
         json_parse(text.data, text.len, text.max, ret, NULL) == 0)
@@ -132,7 +134,8 @@ static int load_or_scan(struct build *b, json_t **ret, struct err *e)
     int r = scan_in_machine(b, ret, e);
     if (r < 0)
         return r;
-    CLEANUP(cleanup_free) char *out = json_text(*ret);
+    CLEANUP(cleanup_free)
+    char *out = json_text(*ret);
     return fs_write_file(path, out, strlen(out), 0600, e);
 }
 
@@ -170,8 +173,10 @@ static int resolve_base(void *arg, const char *ref, struct plan_base *ret, struc
     struct build *b = arg;
     const char *name;
     char path[1024];
-    CLEANUP(buf_done) struct buf text = BUF_INIT(1 << 20);
-    CLEANUP(cleanup_json) json_t *manifest = NULL;
+    CLEANUP(buf_done)
+    struct buf text = BUF_INIT(1 << 20);
+    CLEANUP(cleanup_json)
+    json_t *manifest = NULL;
     int r = reference_managed(ref, NULL, 0, &name, e);
     if (r < 0)
         return r;
@@ -199,7 +204,8 @@ static int resolve_base(void *arg, const char *ref, struct plan_base *ret, struc
 int build_scan(struct build *b, struct err *e)
 {
     int64_t start = clock_mono_ms();
-    CLEANUP(cleanup_json) json_t *scan = NULL;
+    CLEANUP(cleanup_json)
+    json_t *scan = NULL;
     int r = load_or_scan(b, &scan, e);
     if (r == 0)
         r = fill_context(b, scan, e);

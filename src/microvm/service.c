@@ -30,7 +30,8 @@ unsigned service_vcpus(const struct microvm_service *s, int memory_mib)
     return n > s->cfg.max_vcpus ? s->cfg.max_vcpus : n ? n : 1;
 }
 
-/* ---- recovery --------------------------------------------------------------------------------- */
+/* ---- recovery ---------------------------------------------------------------------------------
+ */
 
 static int load_version_config(struct microvm_service *s, const char *image, int number,
                                json_t **ret, struct err *e)
@@ -46,7 +47,8 @@ static int load_version_config(struct microvm_service *s, const char *image, int
 
 static int adopt(struct microvm_service *s, const struct store_microvm *row, struct err *e)
 {
-    CLEANUP(cleanup_json) json_t *config = NULL;
+    CLEANUP(cleanup_json)
+    json_t *config = NULL;
     int r = load_version_config(s, row->image, row->version, &config, e);
     if (r < 0)
         return r;
@@ -61,8 +63,8 @@ static int recover_vm(struct microvm_service *s, struct store_microvm *row)
     char dir[1024];
     struct err e = {0};
     snprintf(dir, sizeof dir, "%s/vms/%s/suspend/manifest.json", s->cfg.data_dir, row->id);
-    bool frozen = (row->state == MICROVM_SUSPENDED || row->state == MICROVM_SUSPENDING) &&
-                  fs_exists(dir);
+    bool frozen =
+        (row->state == MICROVM_SUSPENDED || row->state == MICROVM_SUSPENDING) && fs_exists(dir);
     int r = 0;
     if (frozen && row->state == MICROVM_SUSPENDING)
         r = store_microvm_set_state(s->cfg.store, row->id, MICROVM_SUSPENDED, NULL, &e);
@@ -192,8 +194,8 @@ static int recover_builds(struct microvm_service *s, struct err *e)
 
 static int make_directories(struct microvm_service *s, struct err *e)
 {
-    static const char *const subs[] = {"vms",     "images", "layers",     "builder",
-                                       "scans",   "tmp",    "logs/build", "logs/microvm"};
+    static const char *const subs[] = {"vms",   "images", "layers",     "builder",
+                                       "scans", "tmp",    "logs/build", "logs/microvm"};
     char path[1024];
     int r = 0;
     for (size_t i = 0; r == 0 && i < ARRAY_LEN(subs); i++) {
@@ -203,7 +205,8 @@ static int make_directories(struct microvm_service *s, struct err *e)
     return r;
 }
 
-/* ---- open and close --------------------------------------------------------------------------- */
+/* ---- open and close ---------------------------------------------------------------------------
+ */
 
 static void free_service(struct microvm_service *s)
 {
@@ -211,6 +214,7 @@ static void free_service(struct microvm_service *s)
     workers_free(s->builds);
     pthread_mutex_destroy(&s->lock);
     pthread_mutex_destroy(&s->builder_lock);
+    pthread_rwlock_destroy(&s->layers_lock);
     free((char *)(uintptr_t)s->cfg.data_dir);
     free((char *)(uintptr_t)s->cfg.guest_dir);
     free((char *)(uintptr_t)s->cfg.region);
@@ -233,6 +237,7 @@ int microvm_service_open(const struct microvm_config *c, struct microvm_service 
     s->cfg.ca_bundle = copy(c->ca_bundle);
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->builder_lock, NULL);
+    pthread_rwlock_init(&s->layers_lock, NULL);
     int r = make_directories(s, e);
     if (r == 0)
         r = workers_new("operation", MAX_OPERATIONS, MAX_QUEUED, &s->operations, e);
@@ -260,6 +265,7 @@ void microvm_service_set_artifacts(struct microvm_service *s, microvm_artifact_o
 int microvm_service_start(struct microvm_service *s, struct err *e)
 {
     images_finish_deletions(s);
+    housekeeping_submit(s);
     int r = timers_start(s, e);
     return r < 0 ? r : recover_builds(s, e);
 }
@@ -307,10 +313,10 @@ void microvm_service_close(struct microvm_service *s)
     free_service(s);
 }
 
-/* ---- calls ------------------------------------------------------------------------------------ */
+/* ---- calls ------------------------------------------------------------------------------------
+ */
 
-static int no_active(const struct microvm_service *s, const char *image, int version,
-                     struct err *e)
+static int no_active(const struct microvm_service *s, const char *image, int version, struct err *e)
 {
     if (version)
         return err_set(e, ENOENT,
@@ -353,8 +359,9 @@ static int enlist(struct microvm_service *s, struct store_microvm *row, const ch
         return err_set(e, ENOMEM, "out of memory");
     if (payload && !vm->set.run.enabled) {
         microvm_unref(vm);
-        return err_set(e, EINVAL, "The run hook must be enabled in the MicroVM image to pass the "
-                                  "run hook payload");
+        return err_set(e, EINVAL,
+                       "The run hook must be enabled in the MicroVM image to pass the "
+                       "run hook payload");
     }
     vm->set.run_payload = copy(payload);
     int r = store_microvm_create(s->cfg.store, row, s->cfg.max_memory_mib, e);
@@ -377,7 +384,8 @@ int microvm_run(struct microvm_service *s, const struct microvm_run_request *q,
                 struct store_microvm *ret, struct err *e)
 {
     struct store_version ver = {0};
-    CLEANUP(cleanup_json) json_t *config = NULL;
+    CLEANUP(cleanup_json)
+    json_t *config = NULL;
     char uuid[UUID_LEN + 1], label[UUID_LEN + 1], id[64];
     if (atomic_load(&s->closing))
         return err_set(e, ENOSPC, "The service is shutting down");
@@ -539,8 +547,7 @@ int microvm_stats(struct microvm_service *s, const char *id, json_t **ret, struc
     if (m)
         vm->holders++;
     pthread_mutex_unlock(&vm->lock);
-    r = m ? engine_machine_stats(m, &st, e)
-          : err_set(e, EBUSY, "MicroVM %s is not running", id);
+    r = m ? engine_machine_stats(m, &st, e) : err_set(e, EBUSY, "MicroVM %s is not running", id);
     pthread_mutex_lock(&vm->lock);
     if (m)
         vm->holders--;
@@ -553,7 +560,6 @@ int microvm_stats(struct microvm_service *s, const char *id, json_t **ret, struc
                      "memoryPrivateBytes", (json_int_t)st.memory_private_bytes, "memoryRssBytes",
                      (json_int_t)st.memory_rss_bytes, "diskWrittenBytes",
                      (json_int_t)st.disk_written_bytes, "networkReceivedBytes",
-                     (json_int_t)st.net_rx_bytes, "networkSentBytes",
-                     (json_int_t)st.net_tx_bytes);
+                     (json_int_t)st.net_rx_bytes, "networkSentBytes", (json_int_t)st.net_tx_bytes);
     return *ret ? 0 : err_set(e, ENOMEM, "out of memory");
 }

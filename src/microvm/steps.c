@@ -16,7 +16,8 @@
 #define STEP_TIMEOUT_MS (60 * 60 * 1000)
 #define CA_BUNDLE_MAX (2U << 20)
 
-/* ---- talking in frames ------------------------------------------------------------------------ */
+/* ---- talking in frames ------------------------------------------------------------------------
+ */
 
 static int send_input(struct agent_stream *st, const struct frame_talk *t, struct err *e)
 {
@@ -31,20 +32,24 @@ static int send_input(struct agent_stream *st, const struct frame_talk *t, struc
 
 static int read_error(const struct buf *payload, struct err *e)
 {
-    CLEANUP(cleanup_json) json_t *v = NULL;
+    CLEANUP(cleanup_json)
+    json_t *v = NULL;
     if (json_parse(payload->data, payload->len, WIRE_MAX_FRAME_DATA, &v, NULL) < 0)
         return err_set(e, EPROTO, "the guest sent an unreadable error");
     const char *code = json_get_str(v, "code"), *text = json_get_str(v, "message");
     bool plain = !code || strcmp(code, "INTERNAL") == 0;
     bool full = code && strcmp(code, "DISK_FULL") == 0;
     return err_set(e, full ? ENOSPC : EIO, "%s%s%s",
-                   full ? "DISK_STORAGE_FULL" : plain ? "" : code, plain ? "" : ": ",
-                   text ? text : "the guest reported an error");
+                   full    ? "DISK_STORAGE_FULL"
+                   : plain ? ""
+                           : code,
+                   plain ? "" : ": ", text ? text : "the guest reported an error");
 }
 
 static int read_exit(const struct buf *payload, struct agent_exec_result *ret, struct err *e)
 {
-    CLEANUP(cleanup_json) json_t *v = NULL;
+    CLEANUP(cleanup_json)
+    json_t *v = NULL;
     if (json_parse(payload->data, payload->len, WIRE_MAX_FRAME_DATA, &v, NULL) < 0)
         return err_set(e, EPROTO, "the guest sent an unreadable exit status");
     ret->exit_code = (int)json_get_int(v, "exitCode", 255);
@@ -55,7 +60,8 @@ static int read_exit(const struct buf *payload, struct agent_exec_result *ret, s
 static int follow(struct agent_stream *st, const struct frame_talk *t,
                   struct agent_exec_result *ret, struct err *e)
 {
-    CLEANUP(buf_done) struct buf p = BUF_INIT(WIRE_MAX_FRAME_DATA);
+    CLEANUP(buf_done)
+    struct buf p = BUF_INIT(WIRE_MAX_FRAME_DATA);
     int64_t deadline = clock_mono_ms() + t->timeout_ms;
     for (;;) {
         int64_t left = deadline - clock_mono_ms();
@@ -85,7 +91,8 @@ int build_talk(struct agent *a, const struct frame_talk *t, struct agent_exec_re
                struct err *e)
 {
     struct agent_stream *st = NULL;
-    CLEANUP(cleanup_free) char *spec = json_text(t->spec);
+    CLEANUP(cleanup_free)
+    char *spec = json_text(t->spec);
     int r = agent_stream_open(a, "POST", t->path, &st, e);
     if (r < 0)
         return r;
@@ -101,7 +108,8 @@ int build_talk(struct agent *a, const struct frame_talk *t, struct agent_exec_re
     return r;
 }
 
-/* ---- one step --------------------------------------------------------------------------------- */
+/* ---- one step ---------------------------------------------------------------------------------
+ */
 
 static int on_output(int type, const struct buf *p, void *arg)
 {
@@ -113,7 +121,8 @@ static int on_output(int type, const struct buf *p, void *arg)
 
 static int mount_stage(struct build *b, struct agent *a, const struct plan_step *s, struct err *e)
 {
-    CLEANUP(buf_done) struct buf ca = BUF_INIT(CA_BUNDLE_MAX);
+    CLEANUP(buf_done)
+    struct buf ca = BUF_INIT(CA_BUNDLE_MAX);
     bool network = s->kind == PLAN_RUN;
     if (network && b->service->cfg.ca_bundle) {
         int r = fs_read_file(b->service->cfg.ca_bundle, &ca, e);
@@ -121,11 +130,11 @@ static int mount_stage(struct build *b, struct agent *a, const struct plan_step 
             return err_wrap(e, "build.ca_bundle");
     }
     CLEANUP(cleanup_json)
-    json_t *body = json_pack("{s:i,s:o,s:o,s:o}", "stage", SLOT_STAGE, "from",
-                             s->kind == PLAN_COPY && s->from >= 0 ? json_integer(SLOT_FROM)
-                                                                  : json_null(),
-                             "network", network ? guest_network() : json_null(), "caBundle",
-                             ca.len ? json_stringn(ca.data, ca.len) : json_null());
+    json_t *body =
+        json_pack("{s:i,s:o,s:o,s:o}", "stage", SLOT_STAGE, "from",
+                  s->kind == PLAN_COPY && s->from >= 0 ? json_integer(SLOT_FROM) : json_null(),
+                  "network", network ? guest_network() : json_null(), "caBundle",
+                  ca.len ? json_stringn(ca.data, ca.len) : json_null());
     if (!body)
         return err_set(e, EINVAL, "build.ca_bundle is not PEM text");
     return agent_call(a, "POST", WIRE_BUILD_MOUNT, body, 60000, NULL, e);
@@ -150,7 +159,8 @@ static int make_directories(struct build *b, struct agent *a, const struct plan_
 static int run_command(struct build *b, struct agent *a, const struct plan_step *s, struct err *e)
 {
     struct agent_exec_result x;
-    CLEANUP(cleanup_json) json_t *spec = plan_run_spec(s);
+    CLEANUP(cleanup_json)
+    json_t *spec = plan_run_spec(s);
     struct frame_talk t = {.path = WIRE_BUILD_RUN,
                            .spec = spec,
                            .input = s->input,
@@ -169,9 +179,11 @@ static int run_command(struct build *b, struct agent *a, const struct plan_step 
 static int copy_files(struct build *b, struct agent *a, const struct plan_step *s, struct err *e)
 {
     struct agent_exec_result x = {0};
-    CLEANUP(buf_done) struct buf pairs = BUF_INIT(256U << 20);
+    CLEANUP(buf_done)
+    struct buf pairs = BUF_INIT(256U << 20);
     int slot = s->from >= 0 ? SLOT_FROM : SLOT_CONTEXT;
-    CLEANUP(cleanup_json) json_t *spec = plan_copy_spec(s, slot, (int64_t)b->zip_size);
+    CLEANUP(cleanup_json)
+    json_t *spec = plan_copy_spec(s, slot, (int64_t)b->zip_size);
     int r = 0;
     for (size_t i = 0; r == 0 && i < s->n_pairs; i++)
         r = plan_copy_pair(s, i, &pairs);
@@ -199,7 +211,8 @@ static int carry_out(struct build *b, struct agent *a, const struct plan_step *s
         r = copy_files(b, a, s, e);
     if (r < 0)
         return r;
-    CLEANUP(cleanup_json) json_t *empty = json_object();
+    CLEANUP(cleanup_json)
+    json_t *empty = json_object();
     return agent_call(a, "POST", WIRE_BUILD_FINISH, empty, 120000, NULL, e);
 }
 
@@ -261,6 +274,20 @@ static int run_stage(struct build *b, size_t i, struct err *e)
     return 0;
 }
 
+/* Base first, so that a step is never kept longer than the one it stands on. */
+static void touch_layers(struct build *b)
+{
+    for (size_t i = 0; i < b->plan->n_stages; i++) {
+        const struct plan_stage *st = &b->plan->stages[i];
+        const char **keys = calloc(st->n_steps + 1, sizeof *keys);
+        for (size_t k = 0; keys && k < st->n_steps; k++)
+            keys[k] = st->steps[k].key;
+        if (keys)
+            layers_touch(b->service, keys, st->n_steps);
+        free(keys);
+    }
+}
+
 int build_steps(struct build *b, struct err *e)
 {
     int64_t start = clock_mono_ms();
@@ -272,6 +299,7 @@ int build_steps(struct build *b, struct err *e)
         if (r < 0)
             return r;
     }
+    touch_layers(b);
     build_phase(b, "steps", start);
     return 0;
 }

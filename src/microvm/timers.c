@@ -13,6 +13,7 @@
 #include "microvm/internal.h"
 
 #define PERIOD_MS 1000
+#define HOUSEKEEPING_TICKS 3600
 #define FORGET_AFTER_MS (10 * 60 * 1000)
 
 static const char LIFETIME[] = "MicroVM exceeded maximum lifetime.";
@@ -63,6 +64,8 @@ static void on_tick(uv_timer_t *t)
     struct microvm_service *s = t->data;
     int64_t now = clock_real_ms();
     registry_each(s, check, &now);
+    if (++s->ticks % HOUSEKEEPING_TICKS == 0)
+        housekeeping_submit(s);
 }
 
 static void start(void *arg)

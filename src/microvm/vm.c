@@ -2,10 +2,10 @@
 /*
  * One microVM: its settings, its state, what is wanted of it.
  *
- * Theory of operation: callers never operate on a VM, they *want* something (start, suspend, resume,
- * terminate). One operation thread at a time works a VM's wants off (operate.c), terminate first.
- * State changes are durable before they are visible: the store is written, then the member, then
- * waiters are told. Those who wait for a VM to run (the proxy) queue as waiters.
+ * Theory of operation: callers never operate on a VM, they *want* something (start, suspend,
+ * resume, terminate). One operation thread at a time works a VM's wants off (operate.c), terminate
+ * first. State changes are durable before they are visible: the store is written, then the member,
+ * then waiters are told. Those who wait for a VM to run (the proxy) queue as waiters.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -76,7 +76,8 @@ struct microvm *vm_new(struct microvm_service *s, const struct store_microvm *ro
                        const json_t *version_config)
 {
     struct microvm *vm = calloc(1, sizeof *vm);
-    CLEANUP(cleanup_json) json_t *run = NULL;
+    CLEANUP(cleanup_json)
+    json_t *run = NULL;
     if (!vm)
         return NULL;
     if (row->config && json_parse(row->config, strlen(row->config), 1 << 20, &run, NULL) < 0)
@@ -127,7 +128,8 @@ void microvm_activity(struct microvm *vm)
     atomic_store_explicit(&vm->last_activity_ms, clock_mono_ms(), memory_order_relaxed);
 }
 
-/* ---- wants ------------------------------------------------------------------------------------ */
+/* ---- wants ------------------------------------------------------------------------------------
+ */
 
 /* Start, resume and suspend may be waiting for a guest; terminating does not wait with them. */
 static void interrupt(struct microvm *vm)
@@ -178,7 +180,8 @@ void vm_want_terminate(struct microvm *vm, const char *reason, bool gone)
         interrupt(vm);
 }
 
-/* ---- state ------------------------------------------------------------------------------------ */
+/* ---- state ------------------------------------------------------------------------------------
+ */
 
 int vm_set_state(struct microvm *vm, enum microvm_state to, const char *reason, struct err *e)
 {
@@ -186,8 +189,8 @@ int vm_set_state(struct microvm *vm, enum microvm_state to, const char *reason, 
     if (r < 0) {
         /* The guest's fate does not hang on our disk: the VM goes on in memory, and a restart
          * recovers from the older state. */
-        log_error("microvm", "%s: state %s could not be stored: %s", vm->id,
-                  microvm_state_name(to), e ? e->text : "");
+        log_error("microvm", "%s: state %s could not be stored: %s", vm->id, microvm_state_name(to),
+                  e ? e->text : "");
         if (to != MICROVM_TERMINATED)
             return r;
     }
@@ -202,14 +205,15 @@ int vm_set_state(struct microvm *vm, enum microvm_state to, const char *reason, 
     return 0;
 }
 
-/* ---- waiters ---------------------------------------------------------------------------------- */
+/* ---- waiters ----------------------------------------------------------------------------------
+ */
 
 static void fail_or_serve(struct microvm *vm, struct waiter *list)
 {
     pthread_mutex_lock(&vm->lock);
     struct agent *a = vm->state == MICROVM_RUNNING && vm->agent ? agent_ref(vm->agent) : NULL;
-    enum microvm_connect_status st = vm->state == MICROVM_SUSPENDED ? MICROVM_CONNECT_SUSPENDED
-                                                                     : MICROVM_CONNECT_FAILED;
+    enum microvm_connect_status st =
+        vm->state == MICROVM_SUSPENDED ? MICROVM_CONNECT_SUSPENDED : MICROVM_CONNECT_FAILED;
     pthread_mutex_unlock(&vm->lock);
     while (list) {
         struct waiter *w = list;
