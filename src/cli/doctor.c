@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -314,9 +315,30 @@ static void check_ports(const struct cli *c, struct finding *f)
         found(f, FINDING_NOTE, fix, "in use by another program: %s", taken);
 }
 
+/* Clients that are not curl look the endpoint's name up; not every resolver knows *.localhost
+ * (RFC 6761 §6.3). */
+static void check_names(const struct cli *c, struct finding *f)
+{
+    char domain[200], name[220];
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *a = NULL;
+    if (!configured(c, "endpoint.domain", domain, sizeof domain))
+        snprintf(domain, sizeof domain, "microvm.localhost");
+    snprintf(name, sizeof name, "doctor.%s", domain);
+    if (getaddrinfo(name, NULL, &hints, &a) == 0)
+        found(f, FINDING_OK, NULL, "*.%s can be looked up", domain);
+    else
+        found(f, FINDING_NOTE, "apt-get install libnss-myhostname",
+              "*.%s cannot be looked up: \"tinderbox curl\" works, other clients do not find "
+              "endpoints",
+              domain);
+    if (a)
+        freeaddrinfo(a);
+}
+
 const struct check doctor_checks[] = {
     {"system", check_system},     {"memory", check_memory},      {"disk", check_disk},
     {"programs", check_programs}, {"sandbox", check_namespaces}, {"cgroups", check_cgroups},
     {"kvm", check_kvm},           {"guest kit", check_guest},    {"ports", check_ports},
+    {"names", check_names},
 };
 const size_t doctor_n_checks = ARRAY_LEN(doctor_checks);
