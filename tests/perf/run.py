@@ -135,16 +135,34 @@ def lifecycle(d, image, rounds):
     row("private memory of an idle clone", memory, "MiB")
 
 
-def private_mib(d, vm):
-    """Pss of the clone's processes: private pages and the fair share of shared ones."""
-    total = 0
+def processes():
+    """pid -> (parent, command line)."""
+    table = {}
     for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+                table[int(entry.name)] = (int(stat[1]), (entry / "cmdline").read_bytes())
+            except OSError:
+                pass
+    return table
+
+
+def private_mib(d, vm):
+    """Pss of the clone's sandbox and everything in it: private pages and the fair share of shared
+    ones. Only the sandbox's own command line names the VM."""
+    table = processes()
+    mine = {pid for pid, (_, line) in table.items() if vm["microvmId"].encode() in line}
+    while True:
+        more = {pid for pid, (parent, _) in table.items() if parent in mine} - mine
+        if not more:
+            break
+        mine |= more
+    total = 0
+    for pid in mine:
         try:
-            if not entry.name.isdigit() or vm["microvmId"].encode() not in (
-                    entry / "cmdline").read_bytes():
-                continue
-            total += int(re.search(r"^Pss:\s+(\d+)", (entry / "smaps_rollup").read_text(),
-                                   re.M).group(1))
+            text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+            total += int(re.search(r"^Pss:\s+(\d+)", text, re.M).group(1))
         except OSError:
             continue
     return total / 1024
