@@ -342,6 +342,10 @@ static void conn_run(struct http_conn *c)
     }
     if (flushed && (state == SESSION_LINGER || (c->session && c->session->shut_write)))
         transport_end(&c->t);
+    if (state == SESSION_IDLE && c->session) {
+        queue_trim(&c->session->out);
+        queue_trim(&c->t.wire);
+    }
     timer_update(c, state);
     events_update(c);
     if (c->again && !c->gone)

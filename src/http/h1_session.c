@@ -270,6 +270,7 @@ static void finish_exchange(struct h1_session *s)
 {
     bool next = s->x->keep_alive && s->x->req_ended && !s->eof;
     close_exchange(s);
+    queue_trim(&s->in);
     if (next)
         h1_request_next(s->codec);
     else

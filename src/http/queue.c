@@ -56,10 +56,13 @@ void queue_consume(struct queue *q, size_t n)
     assert(n <= q->len);
     q->len -= n;
     q->head += n;
-    if (q->len)
-        return;
-    q->head = 0;
-    if (q->cap > KEEP_CAP)
+    if (!q->len)
+        q->head = 0;
+}
+
+void queue_trim(struct queue *q)
+{
+    if (!q->len && q->cap > KEEP_CAP)
         queue_done(q);
 }
 

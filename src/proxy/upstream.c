@@ -100,6 +100,7 @@ static void finish(struct upstream *up)
         return;
     }
     set_paused(up, false); /* its last bytes may have waited for a slow client */
+    queue_done(&up->in);
     up->idle = true;
     up->since_ms = clock_mono_ms();
     if (!uv_is_active((uv_handle_t *)&up->p->reaper))
