@@ -31,14 +31,36 @@ int boot_check_hostname(const char *name, struct err *e)
     return 0;
 }
 
-int boot_lend(const char *name, const char *text, struct err *e)
+static const char *const KEPT[] = {"hostname", "open/hosts", "machine-id", "boot_id"};
+static int kept_fds[ARRAY_LEN(KEPT)] = {-1, -1, -1, -1};
+
+static int open_lent(const char *name)
 {
     char path[256];
     snprintf(path, sizeof path, GUEST_RUN_DIR "/%s", name);
+    return open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+}
+
+void boot_keep_lent(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(KEPT); i++)
+        if (kept_fds[i] < 0)
+            kept_fds[i] = open_lent(KEPT[i]);
+}
+
+int boot_lend(const char *name, const char *text, struct err *e)
+{
     CLEANUP(cleanup_close)
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd < 0 || fs_write_all(fd, text, strlen(text)) < 0)
-        return err_set_errno(e, errno, "cannot write %s", path);
+    int own = -1;
+    int fd = -1;
+    for (size_t i = 0; i < ARRAY_LEN(KEPT); i++)
+        if (strcmp(KEPT[i], name) == 0)
+            fd = kept_fds[i];
+    if (fd < 0)
+        fd = own = open_lent(name);
+    size_t n = strlen(text);
+    if (fd < 0 || ftruncate(fd, 0) < 0 || pwrite(fd, text, n, 0) != (ssize_t)n)
+        return err_set_errno(e, errno, "cannot write the container's %s", name);
     return 0;
 }
 

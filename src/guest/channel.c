@@ -5,6 +5,11 @@
  * driver wakes the port's wait queue. So the descriptor is watched edge-triggered: every change of
  * the port (data, room, host opened, host closed) is one event and a closed host costs nothing.
  * After each event everything readable is read and everything writable is written.
+ *
+ * Data and "opened"/"closed" come through different queues of the device, in no order: the hello of
+ * a new host may be readable while the driver still says "closed", and a stale "closed" may be seen
+ * after a restore when the new host talks already. So end of file means little by itself: a
+ * session that has only had its hello waits, a running one is given CLOSED_GRACE_MS to prove alive.
  */
 #include "guest/channel.h"
 
@@ -21,13 +26,13 @@
 #define OUT_MAX (128 * 1024)
 #define WRITE_MAX 32768    /* the driver copies each write into one buffer of at most this size */
 #define READS_PER_EVENT 64 /* then others get a turn */
+#define CLOSED_GRACE_MS 20
 
 struct channel {
     struct ev *ev;
     struct ev_io io;
     struct ev_hook hook;
     bool port;
-    bool more;    /* the last turn left input unread: look again without an event */
     bool blocked; /* the last write found no room: the next event says when to go on */
     session_router *router;
     void *app;
@@ -37,6 +42,7 @@ struct channel {
     bool ending;             /* session is over: its last output (GOAWAY) is still being sent */
     struct buf out;
     struct ev_timer again;
+    struct ev_timer grace; /* armed while end of file is all that is read */
 };
 
 static void drop_session(struct channel *c)
@@ -127,6 +133,14 @@ static void host_closed(struct channel *c)
     }
 }
 
+static void at_end_of_file(struct channel *c)
+{
+    if (!c->port)
+        host_closed(c);
+    else if ((c->sync.state == SYNC_SESSION || c->sync.state == SYNC_LOST) && !c->grace.armed)
+        ev_timer_set(c->ev, &c->grace, CLOSED_GRACE_MS);
+}
+
 static void on_event(struct ev_io *io, uint32_t events UNUSED)
 {
     struct channel *c = CONTAINER_OF(io, struct channel, io);
@@ -135,12 +149,15 @@ static void on_event(struct ev_io *io, uint32_t events UNUSED)
     for (int i = 0; i < READS_PER_EVENT; i++) {
         ssize_t n = read(io->fd, in, sizeof in);
         if (n > 0) {
+            ev_timer_stop(c->ev, &c->grace);
             feed(c, in, (size_t)n);
             pump(c);
             continue;
         }
         if (n == 0 || (errno != EAGAIN && errno != EINTR))
-            host_closed(c);
+            at_end_of_file(c);
+        else
+            ev_timer_stop(c->ev, &c->grace);
         return;
     }
     ev_timer_set(c->ev, &c->again, 0); /* an edge is told once: come back by ourselves */
@@ -151,6 +168,18 @@ static void on_again(struct ev_timer *t)
     struct channel *c = CONTAINER_OF(t, struct channel, again);
     if (c->io.fd >= 0)
         on_event(&c->io, EPOLLIN);
+}
+
+static void on_grace(struct ev_timer *t)
+{
+    struct channel *c = CONTAINER_OF(t, struct channel, grace);
+    char in;
+    ssize_t n = read(c->io.fd, &in, 1);
+    if (n > 0)
+        feed(c, &in, 1);
+    else if (n == 0)
+        host_closed(c);
+    on_event(&c->io, EPOLLIN);
 }
 
 static void on_hook(struct ev_hook *h)
@@ -172,6 +201,7 @@ int channel_new(struct ev *ev, int fd, bool port, session_router *router, void *
                           .io = {.fn = on_event, .fd = fd},
                           .hook = {.fn = on_hook},
                           .again = {.fn = on_again},
+                          .grace = {.fn = on_grace},
                           .port = port,
                           .router = router,
                           .app = app,
@@ -198,6 +228,7 @@ void channel_free(struct channel *c)
     drop_session(c);
     ev_io_close(c->ev, &c->io);
     ev_timer_stop(c->ev, &c->again);
+    ev_timer_stop(c->ev, &c->grace);
     buf_done(&c->out);
     free(c);
 }
