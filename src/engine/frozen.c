@@ -21,7 +21,7 @@ struct seen {
     dev_t dev;
     ino_t ino;
     off_t size;
-    struct timespec mtime, ctime;
+    struct timespec mtime;
     char digest[SHA256_HEX_LEN + 1];
 };
 
@@ -66,7 +66,7 @@ static bool cache_has(struct frozen_cache *c, const struct stat *st, const char 
         const struct seen *s = &c->entry[i];
         found = s->digest[0] && s->dev == st->st_dev && s->ino == st->st_ino &&
                 s->size == st->st_size && same_time(s->mtime, st->st_mtim) &&
-                same_time(s->ctime, st->st_ctim) && strcmp(s->digest, digest) == 0;
+                strcmp(s->digest, digest) == 0;
     }
     pthread_mutex_unlock(&c->lock);
     return found;
@@ -75,8 +75,13 @@ static bool cache_has(struct frozen_cache *c, const struct stat *st, const char 
 static void cache_add(struct frozen_cache *c, const struct stat *st, const char *digest)
 {
     pthread_mutex_lock(&c->lock);
-    struct seen *s = &c->entry[c->next++ % CACHE_ENTRIES];
-    *s = (struct seen){st->st_dev, st->st_ino, st->st_size, st->st_mtim, st->st_ctim, ""};
+    struct seen *s = NULL;
+    for (size_t i = 0; i < CACHE_ENTRIES && !s; i++)
+        if (c->entry[i].dev == st->st_dev && c->entry[i].ino == st->st_ino)
+            s = &c->entry[i];
+    if (!s)
+        s = &c->entry[c->next++ % CACHE_ENTRIES];
+    *s = (struct seen){st->st_dev, st->st_ino, st->st_size, st->st_mtim, ""};
     memcpy(s->digest, digest, SHA256_HEX_LEN + 1);
     pthread_mutex_unlock(&c->lock);
 }
@@ -137,6 +142,25 @@ int frozen_move_in(struct frozen *f, const char *path, const char *name, struct 
     return r;
 }
 
+int frozen_link_in(struct frozen *f, int fd, const char *name, struct err *e)
+{
+    char from[64], to[4200];
+    int r = path_join(to, sizeof to, f->part, name, e);
+    if (r < 0)
+        return r;
+    snprintf(from, sizeof from, "/proc/self/fd/%d", fd);
+    if (linkat(AT_FDCWD, from, AT_FDCWD, to, AT_SYMLINK_FOLLOW) < 0)
+        return err_set_errno(e, errno, "link %s", to);
+    return 0;
+}
+
+void frozen_discard(struct frozen *f, const char *name)
+{
+    char path[4200];
+    if (path_join(path, sizeof path, f->part, name, NULL) == 0)
+        unlink(path);
+}
+
 int frozen_add_digest(struct frozen *f, struct manifest *m, const char *name,
                       enum manifest_digest how, struct err *e)
 {
@@ -145,19 +169,13 @@ int frozen_add_digest(struct frozen *f, struct manifest *m, const char *name,
     int r = path_join(path, sizeof path, f->part, name, e);
     if (r < 0)
         return r;
-    if (m->n_files == MANIFEST_FILES_MAX || strlen(name) >= sizeof m->files[0].name)
-        return err_set(e, EINVAL, "too many files in a snapshot");
     CLEANUP(cleanup_close)
     int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_set_errno(e, errno, "open %s", path);
-    struct manifest_file *mf = &m->files[m->n_files];
-    *mf = (struct manifest_file){.bytes = (uint64_t)st.st_size, .how = how};
-    strcpy(mf->name, name);
-    r = digest_fd(fd, how, true, mf->digest, e);
-    if (r == 0)
-        m->n_files++;
-    return r;
+    char digest[SHA256_HEX_LEN + 1];
+    r = digest_fd(fd, how, true, digest, e);
+    return r < 0 ? r : manifest_add_file(m, name, (uint64_t)st.st_size, how, digest, e);
 }
 
 static int sync_files(const struct frozen *f, const struct manifest *m, struct err *e)

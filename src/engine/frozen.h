@@ -23,6 +23,9 @@ int frozen_begin(struct frozen *f, const char *final, struct err *e) MUST_CHECK;
 int frozen_create(struct frozen *f, const char *name, struct err *e) MUST_CHECK;
 /* Moves (or copies, across file systems) an existing file into it. */
 int frozen_move_in(struct frozen *f, const char *path, const char *name, struct err *e) MUST_CHECK;
+/* Another name for an open file, which must still have one; -ENOENT, -EXDEV. */
+int frozen_link_in(struct frozen *f, int fd, const char *name, struct err *e) MUST_CHECK;
+void frozen_discard(struct frozen *f, const char *name);
 /* Hashes a file of it into the manifest. */
 int frozen_add_digest(struct frozen *f, struct manifest *m, const char *name,
                       enum manifest_digest how, struct err *e) MUST_CHECK;
@@ -32,7 +35,8 @@ int frozen_commit(struct frozen *f, const struct manifest *m, struct frozen_cach
 void frozen_abandon(struct frozen *f); /* after commit or on a zeroed one: does nothing */
 
 int frozen_read_manifest(const char *dir, struct manifest *ret, struct err *e) MUST_CHECK;
-/* Sizes always; digests once per process and again when a file's inode or times changed. */
+/* Sizes always; digests once per process and again when a file's inode, size or mtime changed. (Not
+ * its ctime: a link to the memory of a snapshot comes and goes with every suspended clone.) */
 int frozen_verify(const char *dir, const struct manifest *m, struct frozen_cache *c,
                   struct err *e) MUST_CHECK;
 

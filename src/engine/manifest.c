@@ -232,6 +232,19 @@ int manifest_compare(const struct manifest *have, const struct manifest *need, s
     return 0;
 }
 
+int manifest_add_file(struct manifest *m, const char *name, uint64_t bytes,
+                      enum manifest_digest how, const char *digest, struct err *e)
+{
+    struct manifest_file *f = &m->files[m->n_files];
+    if (m->n_files == MANIFEST_FILES_MAX || strlen(name) >= sizeof f->name)
+        return err_set(e, EINVAL, "too many files in a snapshot");
+    *f = (struct manifest_file){.bytes = bytes, .how = how};
+    strcpy(f->name, name);
+    memcpy(f->digest, digest, sizeof f->digest);
+    m->n_files++;
+    return 0;
+}
+
 const struct manifest_file *manifest_find(const struct manifest *m, const char *name)
 {
     for (unsigned i = 0; i < m->n_files; i++)

@@ -49,6 +49,9 @@ int manifest_decode(const char *p, size_t n, struct manifest *ret, struct err *e
  * kind are not compared. */
 int manifest_compare(const struct manifest *have, const struct manifest *need,
                      struct err *e) MUST_CHECK;
+/* -EINVAL when there are too many files or the name is too long. */
+int manifest_add_file(struct manifest *m, const char *name, uint64_t bytes,
+                      enum manifest_digest how, const char *digest, struct err *e) MUST_CHECK;
 const struct manifest_file *manifest_find(const struct manifest *m, const char *name);
 
 #endif

@@ -139,6 +139,19 @@ static int64_t restore_alone(struct box **ret, const char *id)
     return clock_mono_us() - t0;
 }
 
+static void copy_snapshot(const char *to)
+{
+    struct err e = {0};
+    static const char *const files[] = {"manifest.json", "state", "memory"};
+    CHECK_OK(fs_mkdir_p(to, 0700, &e), e);
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        char from_path[600], to_path[600];
+        snprintf(from_path, sizeof from_path, "%s/%s", snapshot, files[i]);
+        snprintf(to_path, sizeof to_path, "%s/%s", to, files[i]);
+        CHECK_OK(fs_copy_file(from_path, to_path, 0600, &e), e);
+    }
+}
+
 static int app_count(struct box *b, char *pid, size_t cap)
 {
     char out[100];
@@ -160,11 +173,17 @@ static void test_suspend_resume(void **state)
     (void)state;
     struct err e = {0};
     struct box *b;
-    char pid[32], again[32], dir[500], out[100];
+    char pid[32], again[32], dir[500], out[200], sum[200];
     int64_t restored = restore_alone(&b, "sleeper");
     int before = app_count(b, pid, sizeof pid);
     assert_true(before > 0);
-    assert_int_equal(box_sh(b, "echo kept > /kept; sync", out, sizeof out), 0);
+    assert_int_equal(box_sh(b,
+                            "echo kept > /kept; sync; "
+                            "head -c 20000000 /dev/urandom > /dev/shm/r; "
+                            "head -c 5000000 /dev/zero > /dev/shm/z; "
+                            "cat /dev/shm/* | sha256sum",
+                            sum, sizeof sum),
+                     0);
     for (int round = 0; round < 2; round++) {
         snprintf(dir, sizeof dir, "%s/state-%d", b->dir, round);
         prepare_freeze(b);
@@ -188,20 +207,59 @@ static void test_suspend_resume(void **state)
         before = after;
         box_sh(b, "cat /kept", out, sizeof out);
         assert_string_equal(out, "kept");
+        assert_int_equal(box_sh(b, "cat /dev/shm/* | sha256sum", out, sizeof out), 0);
+        assert_string_equal(out, sum);
     }
     box_end(b);
 }
 
-static void copy_snapshot(const char *to)
+/* The memory a clone is made of has been deleted: all of it is written, and no base is needed. */
+static void test_suspend_without_snapshot(void **state)
 {
+    (void)state;
     struct err e = {0};
-    static const char *const files[] = {"manifest.json", "state", "memory"};
-    CHECK_OK(fs_mkdir_p(to, 0700, &e), e);
-    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
-        char from_path[600], to_path[600];
-        snprintf(from_path, sizeof from_path, "%s/%s", snapshot, files[i]);
-        snprintf(to_path, sizeof to_path, "%s/%s", to, files[i]);
-        CHECK_OK(fs_copy_file(from_path, to_path, 0600, &e), e);
+    char copy[400], dir[500], path[600], pid[32], again[32];
+    struct box *b = box_prepare(&rig, "orphan", template_disk, ENGINE_DISK_OVERLAY);
+    snprintf(copy, sizeof copy, "%s/copy", rig.dir);
+    snprintf(dir, sizeof dir, "%s/state", b->dir);
+    copy_snapshot(copy);
+    box_restore(&rig, b, copy, true);
+    int before = app_count(b, pid, sizeof pid);
+    CHECK_OK(fs_remove_tree(copy, &e), e);
+    prepare_freeze(b);
+    int64_t t0 = clock_mono_us();
+    CHECK_OK(engine_suspend(b->machine, dir, &e), e);
+    int64_t t1 = clock_mono_us();
+    box_end(b);
+    snprintf(path, sizeof path, "%s/memory", dir);
+    assert_false(fs_exists(path));
+    box_restore(&rig, b, dir, false);
+    printf("whole memory: suspend %lld ms (%llu KiB), resume to agent %lld ms\n",
+           (long long)(t1 - t0) / 1000, (unsigned long long)fs_tree_bytes(dir) / 1024,
+           (long long)(clock_mono_us() - t1) / 1000);
+    assert_true(app_count(b, again, sizeof again) >= before);
+    assert_string_equal(pid, again);
+}
+
+/* Also a machine that was booted, not cloned, can sleep. */
+static void test_suspend_booted(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    char base[600], dir[500], pid[32], again[32];
+    snprintf(base, sizeof base, "%s/debian-12.ext4", rig.guest);
+    struct box *b = box_prepare(&rig, "first", base, ENGINE_DISK_RAW);
+    box_boot(&rig, b);
+    int before = app_count(b, pid, sizeof pid);
+    for (int round = 0; round < 2; round++) {
+        snprintf(dir, sizeof dir, "%s/state-%d", b->dir, round);
+        prepare_freeze(b);
+        CHECK_OK(engine_suspend(b->machine, dir, &e), e);
+        box_end(b);
+        box_restore(&rig, b, dir, false);
+        CHECK_OK(fs_remove_tree(dir, &e), e);
+        assert_true(app_count(b, again, sizeof again) >= before);
+        assert_string_equal(pid, again);
     }
 }
 
@@ -224,6 +282,29 @@ static void shorten(const char *dir, const char *file)
     snprintf(path, sizeof path, "%s/%s", dir, file);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(truncate(path, st.st_size - 4096), 0);
+}
+
+/* A suspended machine with a damaged file must be refused like a snapshot. */
+static void test_damaged_pages(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct box *b;
+    char dir[500];
+    restore_alone(&b, "bitten");
+    prepare_freeze(b);
+    snprintf(dir, sizeof dir, "%s/state", b->dir);
+    CHECK_OK(engine_suspend(b->machine, dir, &e), e);
+    box_end(b);
+    flip_byte(dir, "pages", 5000);
+    struct engine_spec s = rig_spec(&rig, b);
+    assert_int_equal(engine_resume(rig.engine, &s, dir, &b->machine, &e), -EBADMSG);
+    assert_non_null(strstr(e.text, "pages is damaged"));
+    flip_byte(dir, "pages", 5000);
+    shorten(dir, "pages");
+    assert_int_equal(engine_resume(rig.engine, &s, dir, &b->machine, &e), -EBADMSG);
+    assert_int_equal(engine_restore(rig.engine, &s, dir, &b->machine, &e), -EBADMSG);
+    assert_non_null(strstr(e.text, "suspended"));
 }
 
 static void expect_refused(struct box *b, const char *dir, const char *word)
@@ -456,6 +537,9 @@ int main(int argc, char **argv)
         cmocka_unit_test_teardown(test_boot_and_snapshot, box_end_all),
         cmocka_unit_test_teardown(test_clones, box_end_all),
         cmocka_unit_test_teardown(test_suspend_resume, box_end_all),
+        cmocka_unit_test_teardown(test_suspend_without_snapshot, box_end_all),
+        cmocka_unit_test_teardown(test_suspend_booted, box_end_all),
+        cmocka_unit_test_teardown(test_damaged_pages, box_end_all),
         cmocka_unit_test_teardown(test_damaged, box_end_all),
         cmocka_unit_test_teardown(test_other_version, box_end_all),
         cmocka_unit_test_teardown(test_killed, box_end_all),

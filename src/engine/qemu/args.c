@@ -11,6 +11,8 @@
  *  - tb-size: the default translation cache grows to a quarter of guest memory, per machine.
  *  - mitigations=off: there is no speculation to exploit inside an emulator.
  *  - no kernel when incoming: the memory holds it already, and a snapshot outlives an update of it.
+ *  - send-configuration=off, suppress-vmdesc: xen-save-devices-state writes neither, and what it
+ * writes must be readable as an incoming migration (freeze.c).
  *  - cache.no-flush: a running machine does not survive a crash of its host; what is frozen is
  *    synced by the engine.
  */
@@ -102,7 +104,7 @@ static const struct row table[] = {
      "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny", NULL},
     {ALWAYS, true, "-machine",
      "microvm,acpi=on,x-option-roms=off,rtc=on,pit=on,pic=on,isa-serial=on,"
-     "auto-kernel-cmdline=off,memory-backend=ram",
+     "auto-kernel-cmdline=off,suppress-vmdesc=on,memory-backend=ram",
      NULL},
     {ALWAYS, true, "-cpu", QEMU_CPU, NULL},
     {ALWAYS, false, "-accel", "tcg,thread=multi,tb-size=64", NULL},
@@ -110,6 +112,7 @@ static const struct row table[] = {
     {ALWAYS, true, "-m", NULL, make_memory_size},
     {ALWAYS, false, "-object", NULL, make_memory_object},
     {ALWAYS, true, "-global", "virtio-mmio.force-legacy=false", NULL},
+    {ALWAYS, true, "-global", "migration.send-configuration=off", NULL},
     {ALWAYS, false, "-chardev", "socket,id=qmp,fd=3", NULL},
     {ALWAYS, false, "-mon", "chardev=qmp,mode=control", NULL},
     {ALWAYS, false, "-chardev", "socket,id=agent,fd=4,server=on,wait=off", NULL},

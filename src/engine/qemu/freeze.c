@@ -1,17 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Freezing: stop, write the device state (and, for a machine whose memory is not a shared file, all
- * of its memory) through an inherited descriptor, end the process, then hash, sync and rename.
- * Until QEMU is told to quit every failure lets the machine run on.
+ * Freezing: stop, write the state through a passed descriptor, end the process, then hash, sync and
+ * rename. Until QEMU is told to quit every failure lets the machine run on. What is written depends
+ * on where the memory is:
+ *
+ *   a shared file (booted)            device state by "migrate" with x-ignore-shared; the file
+ * moves private copy of a file (clone)    the pages that differ, device state by
+ * "xen-save-devices-state" (despite its name: everything but RAM), another link to the file
+ *   neither, or the file has gone     everything by "migrate"
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fs.h"
 #include "engine/qemu/machine.h"
+#include "engine/qemu/pages.h"
 #include "engine/tsc.h"
 
 enum { MOVE_TIMEOUT_MS = 300000 };
@@ -30,6 +37,13 @@ void machine_describe(const struct machine *m, struct manifest *ret)
     snprintf(ret->cpu, sizeof ret->cpu, "%s", QEMU_CPU);
     for (unsigned i = 0; i < ret->n_disks; i++)
         ret->disk_bytes[i] = m->disks[i].bytes;
+}
+
+/* The disk works while the rest is written and hashed; the sync at the end then has less to wait
+ * for. */
+static void start_writeback(int fd)
+{
+    (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* only a hint */
 }
 
 /* The guest does not run, so there is nothing to be gentle to. */
@@ -96,52 +110,116 @@ static int sync_disks(const struct machine *m, struct err *e)
     return 0;
 }
 
-static int stop_and_write(struct machine *m, struct frozen *f, struct err *e)
+static bool tracing_refused(int r)
+{
+    return r == -EPERM || r == -EACCES || r == -ENOSYS || r == -EPROTO;
+}
+
+/* 0, or a failure after which the other way can be tried (1), or an error. */
+static int write_pages(struct machine *m, struct frozen *f, struct manifest *mf, struct err *e)
+{
+    struct stat st;
+    struct pages_file saved;
+    struct err why = {0};
+    if (m->base_fd < 0 || fstat(m->base_fd, &st) < 0 || st.st_nlink == 0 ||
+        frozen_link_in(f, m->base_fd, "memory", &why) < 0)
+        return 1; /* the snapshot was deleted, or is on another file system */
+    CLEANUP(cleanup_close)
+    int fd = frozen_create(f, "pages", e);
+    if (fd < 0)
+        return fd;
+    struct pages_target t = {m->vm_pid, st.st_ino, (uint64_t)st.st_size};
+    int r = pages_save(&t, fd, &saved, e);
+    if (tracing_refused(r)) {
+        frozen_discard(f, "memory");
+        frozen_discard(f, "pages");
+        return 1;
+    }
+    start_writeback(fd);
+    if (r == 0)
+        r = manifest_add_file(mf, "memory", t.bytes, MANIFEST_SPARSE, m->base_digest, e);
+    return r < 0 ? r : manifest_add_file(mf, "pages", saved.bytes, MANIFEST_PLAIN, saved.digest, e);
+}
+
+/* QEMU opens a file by name and must not have one to open: an fdset is its name for a descriptor.
+ */
+static int write_device_state(struct machine *m, int fd, struct err *e)
+{
+    char self[64];
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    CLEANUP(cleanup_close)
+    int out = open(self, O_WRONLY | O_CLOEXEC); /* the mode it asks for */
+    if (out < 0)
+        return err_set_errno(e, errno, "open state file");
+    int slot = machine_command(m, "add-fd", json_pack("{s:i}", "fdset-id", 1), out, e);
+    int r = slot < 0 ? slot : machine_answer(m, slot, 10000, NULL, e);
+    if (r < 0)
+        return r;
+    r = machine_call(m, "xen-save-devices-state",
+                     json_pack("{s:s, s:b}", "filename", "/dev/fdset/1", "live", 0), e);
+    struct err ignored; /* matters only to a machine that goes on, and then costs a descriptor */
+    if (machine_call(m, "remove-fd", json_pack("{s:i}", "fdset-id", 1), &ignored) < 0)
+        return r;
+    return r;
+}
+
+static int write_everything(struct machine *m, struct frozen *f, struct manifest *mf, struct err *e)
+{
+    bool clone = m->args.memory == QEMU_MEMORY_PRIVATE;
+    int r = clone ? write_pages(m, f, mf, e) : 1;
+    if (r < 0)
+        return r;
+    CLEANUP(cleanup_close)
+    int fd = frozen_create(f, "state", e);
+    if (fd < 0)
+        return fd;
+    r = r == 0 ? write_device_state(m, fd, e) : write_state(m, fd, e);
+    start_writeback(fd);
+    return r;
+}
+
+static int stop_and_write(struct machine *m, struct frozen *f, struct manifest *mf, struct err *e)
 {
     int r = machine_call(m, "stop", NULL, e);
     if (r < 0)
         return r;
     r = lift_limits(m, e);
-    CLEANUP(cleanup_close)
-    int fd = r < 0 ? -1 : frozen_create(f, "state", e);
-    if (r == 0 && fd < 0)
-        r = fd;
     if (r == 0)
-        r = write_state(m, fd, e);
+        r = write_everything(m, f, mf, e);
     struct err ignored; /* the first error is the one to report */
     if (r < 0 && machine_alive(m) && machine_call(m, "cont", NULL, &ignored) < 0)
         machine_kill(m);
     return r;
 }
 
-static int store(struct machine *m, struct frozen *f, enum manifest_kind kind, struct err *e)
+static int store(struct machine *m, struct frozen *f, struct manifest *mf, struct err *e)
 {
-    struct manifest mf;
-    machine_describe(m, &mf);
-    mf.kind = kind;
-    int r = qemu_args_machine_digest(&m->args, mf.machine, e);
-    if (r == 0)
-        r = frozen_add_digest(f, &mf, "state", MANIFEST_PLAIN, e);
+    int r = frozen_add_digest(f, mf, "state", MANIFEST_PLAIN, e);
     if (r == 0 && m->args.memory == QEMU_MEMORY_SHARED) {
         r = frozen_move_in(f, m->memory_file, "memory", e);
         if (r == 0)
-            r = frozen_add_digest(f, &mf, "memory", MANIFEST_SPARSE, e);
+            r = frozen_add_digest(f, mf, "memory", MANIFEST_SPARSE, e);
     }
     if (r == 0)
         r = sync_disks(m, e);
-    return r < 0 ? r : frozen_commit(f, &mf, m->base.en->cache, e);
+    return r < 0 ? r : frozen_commit(f, mf, m->base.en->cache, e);
 }
 
 int machine_freeze(struct machine *m, const char *dir, enum manifest_kind kind, struct err *e)
 {
     struct frozen f;
+    struct manifest mf;
+    machine_describe(m, &mf);
+    mf.kind = kind;
     int r = frozen_begin(&f, dir, e);
     if (r == 0)
-        r = stop_and_write(m, &f, e);
+        r = qemu_args_machine_digest(&m->args, mf.machine, e);
+    if (r == 0)
+        r = stop_and_write(m, &f, &mf, e);
     if (r == 0)
         r = quit(m);
     if (r == 0)
-        r = store(m, &f, kind, e);
+        r = store(m, &f, &mf, e);
     frozen_abandon(&f);
     return r;
 }

@@ -65,7 +65,7 @@ int machine_new(struct engine *en, struct reaper *r, const struct engine_spec *s
     }
     m->base.en = en;
     m->reaper = r;
-    m->dir_fd = m->console_file = m->stats_fd = m->vm_pidfd = -1;
+    m->dir_fd = m->console_file = m->stats_fd = m->vm_pidfd = m->base_fd = m->pages_fd = -1;
     m->vmm.pidfd = m->net.pidfd = -1;
     m->vmm_gone = m->net_gone = true;
     m->next_id = 1;
@@ -196,7 +196,8 @@ void machine_free(struct machine *m)
     for (unsigned i = 0; i < MACHINE_CALLS_MAX; i++)
         json_decref(m->calls[i].data);
     qmp_reader_done(&m->qmp);
-    int *const fds[] = {&m->dir_fd, &m->console_file, &m->stats_fd, &m->vm_pidfd};
+    int *const fds[] = {&m->dir_fd,   &m->console_file, &m->stats_fd,
+                        &m->vm_pidfd, &m->base_fd,      &m->pages_fd};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++)
         cleanup_close(fds[i]);
     pthread_mutex_destroy(&m->lock);

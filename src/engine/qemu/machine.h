@@ -43,9 +43,12 @@ struct machine {
     struct engine_machine base;
     struct reaper *reaper; /* borrowed: the engine's */
     char id[65];
-    char *dir;               /* owned */
-    int dir_fd;              /* O_PATH */
-    char *memory_file;       /* owned; NULL = anonymous */
+    char *dir;                            /* owned */
+    int dir_fd;                           /* O_PATH */
+    int base_fd;                          /* the memory file this is a private copy of; -1 = none */
+    char base_digest[SHA256_HEX_LEN + 1]; /* sparse digest of it */
+    int pages_fd;                         /* pages to put into memory before it runs; -1 = none */
+    char *memory_file;                    /* owned; NULL = anonymous */
     struct engine_spec spec; /* pointers in it are not kept, except on_exit and its arg */
     struct overlay_chain disks[ENGINE_DISKS_MAX];
     bool disk_read_only[ENGINE_DISKS_MAX];

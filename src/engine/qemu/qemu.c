@@ -6,7 +6,8 @@
  * Memory of a booted machine is a file mapped shared: when it is frozen the file *is* the memory
  * snapshot, and only tens of kilobytes of device state are written (QEMU capability
  * x-ignore-shared). A clone maps that file copy-on-write, so all clones share its page cache.
- * Suspending a clone writes its whole memory into the state.
+ * Suspending a clone writes device state and the pages in which it differs from that file
+ * (pages.c); a machine without such a file has all of its memory written.
  *
  * Threads: the caller's, which sends commands and waits; the engine's reaper, which reads every
  * descriptor and notices every end (reaper.h, watch.c).
@@ -16,10 +17,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fs.h"
 #include "engine/qemu/machine.h"
+#include "engine/qemu/pages.h"
 #include "engine/qemu/spawn.h"
 #include "engine/tsc.h"
 
@@ -102,23 +105,41 @@ static int enable_capabilities(struct machine *m, int slots[2], struct err *e)
     return slots[1] < 0 ? slots[1] : 0;
 }
 
+static int start_incoming(struct machine *m, struct err *e)
+{
+    return machine_command(m, "migrate-incoming", json_pack("{s:s}", "uri", "fd:7"), -1, e);
+}
+
+/* QEMU waits for its state, so its memory is still the file and nothing has looked at it. */
+static int load_pages(struct machine *m, struct err *e)
+{
+    struct stat st;
+    if (fstat(m->base_fd, &st) < 0)
+        return err_set_errno(e, errno, "stat memory file");
+    struct pages_target t = {m->vm_pid, st.st_ino, (uint64_t)st.st_size};
+    return pages_load(&t, m->pages_fd, e);
+}
+
 /* Sends everything at once and collects the answers afterwards: each round trip would be a switch
- * between two busy processes. */
+ * between two busy processes. Only changed pages must be in place before the state is read. */
 static int shake_hands(struct machine *m, bool incoming, struct err *e)
 {
     int slots[2], load = -1;
     int r = machine_greeting(m, START_TIMEOUT_MS, e);
     if (r == 0)
         r = enable_capabilities(m, slots, e);
-    if (r == 0 && incoming) {
-        load = machine_command(m, "migrate-incoming", json_pack("{s:s}", "uri", "fd:7"), -1, e);
-        r = load < 0 ? load : 0;
-    }
-    for (int i = 0; r == 0 && i < 2; i++)
+    if (r == 0 && incoming && m->pages_fd < 0)
+        r = load = start_incoming(m, e);
+    for (int i = 0; r >= 0 && i < 2; i++)
         r = machine_answer(m, slots[i], START_TIMEOUT_MS, NULL, e);
-    if (r == 0 && incoming)
+    if (r >= 0 && incoming && m->pages_fd >= 0) {
+        r = load_pages(m, e);
+        if (r == 0)
+            r = load = start_incoming(m, e);
+    }
+    if (r >= 0 && incoming)
         r = machine_answer(m, load, START_TIMEOUT_MS, NULL, e);
-    return r;
+    return r < 0 ? r : 0;
 }
 
 static int make_memory_file(struct machine *m, struct err *e)
@@ -161,26 +182,50 @@ static int qemu_boot(struct engine *en, const struct engine_spec *s, struct engi
     return r;
 }
 
-static int open_state(struct machine *m, const char *dir, const struct manifest *have,
-                      struct err *e)
+static int open_file(const char *dir, const char *name, struct err *e)
 {
     char path[4200];
-    int r = path_join(path, sizeof path, dir, "memory", e);
-    if (r < 0)
-        return r;
-    m->args.incoming = true;
-    m->args.memory = QEMU_MEMORY_ANON;
-    if (manifest_find(have, "memory")) {
-        m->args.memory = QEMU_MEMORY_PRIVATE;
-        if (!(m->memory_file = strdup(path)))
-            return err_set(e, ENOMEM, "out of memory");
-        m->args.memory_file = m->memory_file;
-    }
-    r = path_join(path, sizeof path, dir, "state", e);
+    int r = path_join(path, sizeof path, dir, name, e);
     if (r < 0)
         return r;
     int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     return fd < 0 ? err_set_errno(e, errno, "open %s", path) : fd;
+}
+
+/* The descriptor stays: a later suspend gives this file another name. */
+static int open_memory(struct machine *m, const char *dir, const struct manifest_file *f,
+                       struct err *e)
+{
+    char path[4200];
+    int r = path_join(path, sizeof path, dir, f->name, e);
+    if (r < 0)
+        return r;
+    if (f->bytes != (uint64_t)m->args.memory_mib << 20)
+        return err_set(e, EBADMSG, "%s is not the size of the machine's memory", path);
+    m->base_fd = open_file(dir, f->name, e);
+    if (m->base_fd < 0)
+        return m->base_fd;
+    if (!(m->memory_file = strdup(path)))
+        return err_set(e, ENOMEM, "out of memory");
+    memcpy(m->base_digest, f->digest, sizeof m->base_digest);
+    m->args.memory = QEMU_MEMORY_PRIVATE;
+    m->args.memory_file = m->memory_file;
+    return 0;
+}
+
+static int open_state(struct machine *m, const char *dir, const struct manifest *have,
+                      struct err *e)
+{
+    const struct manifest_file *memory = manifest_find(have, "memory");
+    const struct manifest_file *pages = manifest_find(have, "pages");
+    m->args.incoming = true;
+    m->args.memory = QEMU_MEMORY_ANON;
+    if (pages && !memory)
+        return err_set(e, EBADMSG, "%s: pages without the memory they belong to", dir);
+    int r = memory ? open_memory(m, dir, memory, e) : 0;
+    if (r == 0 && pages)
+        r = m->pages_fd = open_file(dir, "pages", e);
+    return r < 0 ? r : open_file(dir, "state", e);
 }
 
 static int check_frozen(struct machine *m, const char *dir, enum manifest_kind kind,
