@@ -8,6 +8,20 @@
 #include <string.h>
 #include <unistd.h>
 
+/* A text that was cut may end inside a UTF-8 sequence; JSON refuses such a text altogether. */
+static void trim_partial(char *text, size_t cap)
+{
+    size_t n = strlen(text), k = n;
+    if (n + 1 < cap)
+        return;
+    while (k > 0 && n - k < 4 && ((unsigned char)text[k - 1] & 0xc0) == 0x80)
+        k--;
+    unsigned char lead = k > 0 ? (unsigned char)text[k - 1] : 0;
+    size_t want = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : lead >= 0xc0 ? 2 : 1;
+    if (want > 1 && n - k + 1 < want)
+        text[k - 1] = '\0';
+}
+
 int err_set(struct err *e, int code, const char *fmt, ...)
 {
     if (!e)
@@ -17,6 +31,7 @@ int err_set(struct err *e, int code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    trim_partial(text, sizeof text);
     e->code = code;
     memcpy(e->text, text, sizeof text);
     return -code;

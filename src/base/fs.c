@@ -79,7 +79,8 @@ int fs_remove_tree(const char *path, struct err *e)
 
 int fs_read_file(const char *path, struct buf *out, struct err *e)
 {
-    CLEANUP(cleanup_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    CLEANUP(cleanup_close)
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return err_set_errno(e, errno, "open %s", path);
     for (;;) {
@@ -114,7 +115,8 @@ int fs_write_all(int fd, const void *p, size_t n)
 
 int fs_fsync_dir(const char *path, struct err *e)
 {
-    CLEANUP(cleanup_close) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP(cleanup_close)
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 || fsync(fd) < 0)
         return err_set_errno(e, errno, "sync directory %s", path);
     return 0;
@@ -157,6 +159,30 @@ int fs_write_file(const char *path, const void *p, size_t n, mode_t mode, struct
     return sync_parent(path, e);
 }
 
+/* For file systems between which the kernel does not copy by itself. */
+static ssize_t copy_by_hand(int in, off_t *from, int out, off_t *to, size_t n)
+{
+    char chunk[65536];
+    ssize_t k = pread(in, chunk, n < sizeof chunk ? n : sizeof chunk, *from);
+    for (ssize_t at = 0; at < k;) {
+        ssize_t w = pwrite(out, chunk + at, (size_t)(k - at), *to);
+        if (w < 0)
+            return -1;
+        at += w;
+        *to += w;
+    }
+    *from += k > 0 ? k : 0;
+    return k;
+}
+
+static ssize_t copy_some(int in, off_t *from, int out, off_t *to, size_t n)
+{
+    ssize_t k = copy_file_range(in, from, out, to, n, 0);
+    bool unable =
+        k < 0 && (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS);
+    return unable ? copy_by_hand(in, from, out, to, n) : k;
+}
+
 static int copy_ranges(int in, int out, off_t size)
 {
     off_t at = 0;
@@ -171,7 +197,7 @@ static int copy_ranges(int in, int out, off_t size)
             return -errno;
         off_t to = data;
         while (data < end) {
-            ssize_t n = copy_file_range(in, &data, out, &to, (size_t)(end - data), 0);
+            ssize_t n = copy_some(in, &data, out, &to, (size_t)(end - data));
             if (n < 0)
                 return -errno;
             if (n == 0)
@@ -184,7 +210,8 @@ static int copy_ranges(int in, int out, off_t size)
 
 int fs_copy_file(const char *src, const char *dst, mode_t mode, struct err *e)
 {
-    CLEANUP(cleanup_close) int in = open(src, O_RDONLY | O_CLOEXEC);
+    CLEANUP(cleanup_close)
+    int in = open(src, O_RDONLY | O_CLOEXEC);
     if (in < 0)
         return err_set_errno(e, errno, "open %s", src);
     CLEANUP(cleanup_close)
