@@ -272,6 +272,8 @@ static int run_convert(struct engine *en, const struct overlay_chain *chain, con
     argv_add(&a, raw);
     const char *const *v = argv_end(&a, e);
     int r = v ? proc_run(v, NULL, FLATTEN_TIMEOUT_MS, &out, e) : -ENOMEM;
+    if (r == -EIO && e && strstr(e->text, strerror(ENOSPC)))
+        r = err_set(e, ENOSPC, "%s", e->text);
     argv_done(&a);
     buf_done(&out);
     return r;

@@ -185,7 +185,10 @@ void machine_free(struct machine *m)
 {
     if (!m)
         return;
-    if (m->state != MACHINE_NEW) {
+    pthread_mutex_lock(&m->lock);
+    bool started = m->state != MACHINE_NEW;
+    pthread_mutex_unlock(&m->lock);
+    if (started) {
         machine_kill(m);
         while (wait_state(m, MACHINE_DONE, 60000) < 0)
             ;
