@@ -2,7 +2,8 @@
 /*
  * The log store: one append-only text file per build and per microVM, "<time> <o|e> <text>" lines.
  * What a guest prints is hostile: control characters except tab and escape are replaced, a line
- * is cut at LINE_MAX_BYTES, a file stops growing at FILE_MAX_BYTES with a note that says so.
+ * is cut at LINE_MAX_BYTES, a file stops growing at FILE_MAX_BYTES with a note that says so. While
+ * a disk is full lines are counted instead of kept; the log says how many when there is room again.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +27,7 @@ struct log_file {
     int fd;               /* owned */
     off_t size;
     bool full;
-    bool failed;
+    unsigned long lost;    /* lines since the disk refused one */
     struct buf partial[2]; /* unfinished lines of stdout, stderr */
 };
 
@@ -62,24 +63,54 @@ int log_file_open(struct microvm_service *s, const char *kind, const char *key,
     return 0;
 }
 
+/* A line as a whole or not at all. */
+static int append(struct log_file *l, const char *line, size_t n)
+{
+    int r = fs_write_all(l->fd, line, n);
+    if (r == 0)
+        l->size += (off_t)n;
+    else if (ftruncate(l->fd, l->size) < 0)
+        log_warn("logs", "a line of a guest's log is incomplete: %s", strerror(errno));
+    return r;
+}
+
+static size_t stamp(char *out, size_t cap, int fd)
+{
+    struct timespec ts;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME, &ts);
+    gmtime_r(&ts.tv_sec, &tm);
+    size_t at = strftime(out, cap, "%Y-%m-%dT%H:%M:%S", &tm);
+    return at + (size_t)snprintf(out + at, cap - at, ".%03ldZ %c ", ts.tv_nsec / 1000000,
+                                 fd == 2 ? 'e' : 'o');
+}
+
+static int note_lost(struct log_file *l)
+{
+    char line[128];
+    if (!l->lost)
+        return 0;
+    size_t at = stamp(line, sizeof line, 1);
+    at += (size_t)snprintf(line + at, sizeof line - at,
+                           "[%lu lines are missing: they could not be written]\n", l->lost);
+    int r = append(l, line, at);
+    if (r == 0)
+        l->lost = 0;
+    return r;
+}
+
 static void write_line(struct log_file *l, int fd, const char *p, size_t n)
 {
     char line[LINE_MAX_BYTES + 64];
-    struct timespec ts;
-    struct tm tm;
-    if (l->full || l->failed)
+    if (l->full)
         return;
-    clock_gettime(CLOCK_REALTIME, &ts);
-    gmtime_r(&ts.tv_sec, &tm);
-    size_t at = strftime(line, sizeof line, "%Y-%m-%dT%H:%M:%S", &tm);
-    at += (size_t)snprintf(line + at, sizeof line - at, ".%03ldZ %c ", ts.tv_nsec / 1000000,
-                           fd == 2 ? 'e' : 'o');
     if (l->size > FILE_MAX_BYTES) {
         static const char note[] = "[log limit reached: further output is not kept]";
         p = note;
         n = sizeof note - 1;
         l->full = true;
     }
+    size_t at = stamp(line, sizeof line, fd);
     if (n > LINE_MAX_BYTES)
         n = LINE_MAX_BYTES;
     for (size_t i = 0; i < n; i++) {
@@ -87,12 +118,11 @@ static void write_line(struct log_file *l, int fd, const char *p, size_t n)
         line[at++] = c < ' ' && c != '\t' && c != 0x1b ? '?' : (char)c;
     }
     line[at++] = '\n';
-    int r = fs_write_all(l->fd, line, at);
-    if (r < 0) {
-        l->failed = true;
+    int r = note_lost(l);
+    if (r == 0)
+        r = append(l, line, at);
+    if (r < 0 && l->lost++ == 0)
         log_warn("logs", "cannot write a guest's log: %s", strerror(-r));
-    }
-    l->size += (off_t)at;
 }
 
 static void write_bytes(struct log_file *l, int fd, const char *p, size_t n)
