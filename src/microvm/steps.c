@@ -14,21 +14,11 @@
 #include "proto/wire.h"
 
 #define STEP_TIMEOUT_MS (60 * 60 * 1000)
+#define DRAIN_TIMEOUT_MS 10000
 #define CA_BUNDLE_MAX (2U << 20)
 
 /* ---- talking in frames ------------------------------------------------------------------------
  */
-
-static int send_input(struct agent_stream *st, const struct frame_talk *t, struct err *e)
-{
-    int r = 0;
-    for (size_t at = 0; r >= 0 && at < t->input_n;) {
-        size_t n = t->input_n - at < WIRE_MAX_FRAME_DATA ? t->input_n - at : WIRE_MAX_FRAME_DATA;
-        r = agent_stream_send(st, WIRE_FRAME_STDIN, t->input + at, n, e);
-        at += n;
-    }
-    return r < 0 ? r : agent_stream_send(st, WIRE_FRAME_STDIN_END, NULL, 0, e);
-}
 
 static int read_error(const struct buf *payload, struct err *e)
 {
@@ -57,54 +47,109 @@ static int read_exit(const struct buf *payload, struct agent_exec_result *ret, s
     return 0;
 }
 
-static int follow(struct agent_stream *st, const struct frame_talk *t,
-                  struct agent_exec_result *ret, struct err *e)
+/* One talk under way. Input goes out while there is room for it and output is read in between: a
+ * guest that reads nothing until it got rid of its output stops nobody, and one that does neither
+ * runs into the deadline. */
+struct talk {
+    struct agent_stream *st;
+    const struct frame_talk *t;
+    struct agent_exec_result *ret;
+    int64_t deadline;
+    size_t sent;
+    bool all_sent;
+};
+
+#define ROOM_POLL_MS 20
+
+static int send_some(struct talk *k, struct err *e)
+{
+    const struct frame_talk *t = k->t;
+    int r = 0;
+    while (r >= 0 && !k->all_sent && agent_stream_room(k->st)) {
+        size_t left = t->input_n - k->sent;
+        size_t n = left < WIRE_MAX_FRAME_DATA ? left : WIRE_MAX_FRAME_DATA;
+        if (n) {
+            r = agent_stream_send(k->st, WIRE_FRAME_STDIN, t->input + k->sent, n, e);
+            k->sent += n;
+            continue;
+        }
+        if (!t->spec_is_body)
+            r = agent_stream_send(k->st, WIRE_FRAME_STDIN_END, NULL, 0, e);
+        if (r >= 0)
+            r = agent_stream_send_end(k->st, e);
+        k->all_sent = true;
+    }
+    return r;
+}
+
+/* As agent_stream_next(), sending meanwhile. */
+static int next_frame(struct talk *k, struct buf *p, struct err *e)
+{
+    for (;;) {
+        int r = send_some(k, NULL); /* a refusal explains itself in what the guest sends */
+        int64_t left = k->deadline - clock_mono_ms();
+        int wait = left < 0 ? 0 : (int)left;
+        if (r >= 0 && !k->all_sent && wait > ROOM_POLL_MS)
+            wait = ROOM_POLL_MS;
+        int type = agent_stream_next(k->st, p, wait, e);
+        if (type != -ETIMEDOUT)
+            return type;
+        if (left <= 0)
+            return err_set(e, ETIMEDOUT, "timed out after %d s", k->t->timeout_ms / 1000);
+    }
+}
+
+/* Until the end of the stream: only then has the guest let go of the step. */
+static int drain(struct talk *k, struct buf *p, struct err *e)
+{
+    int64_t soon = clock_mono_ms() + DRAIN_TIMEOUT_MS;
+    int type;
+    if (soon < k->deadline)
+        k->deadline = soon;
+    do
+        type = next_frame(k, p, e);
+    while (type > 0 && clock_mono_ms() < k->deadline);
+    return type > 0 ? err_set(e, EPROTO, "the guest does not end the stream") : type;
+}
+
+static int follow(struct talk *k, struct err *e)
 {
     CLEANUP(buf_done)
     struct buf p = BUF_INIT(WIRE_MAX_FRAME_DATA);
-    int64_t deadline = clock_mono_ms() + t->timeout_ms;
     for (;;) {
-        int64_t left = deadline - clock_mono_ms();
-        int type = agent_stream_next(st, &p, left > 0 ? (int)left : 0, e);
-        if (type == -ETIMEDOUT)
-            return err_set(e, ETIMEDOUT, "timed out after %d s", t->timeout_ms / 1000);
+        int type = next_frame(k, &p, e);
         if (type < 0)
             return type;
         if (type == 0)
             return err_set(e, EPROTO, "the guest ended the stream early");
         if (type == WIRE_FRAME_EXIT) {
-            int r = read_exit(&p, ret, e);
-            /* The end of the stream: only then has the guest let go of the step. */
-            while (r == 0 && (type = agent_stream_next(st, &p, 10000, e)) > 0)
-                ;
-            return r < 0 ? r : type;
+            int r = read_exit(&p, k->ret, e);
+            return r < 0 ? r : drain(k, &p, e);
         }
         if (type == WIRE_FRAME_ERROR)
             return read_error(&p, e);
-        int r = t->on_frame ? t->on_frame(type, &p, t->arg) : 0;
+        int r = k->t->on_frame ? k->t->on_frame(type, &p, k->t->arg) : 0;
         if (r < 0)
             return err_set_errno(e, -r, "what the guest sent");
+        if (clock_mono_ms() > k->deadline) /* there may always be one more frame */
+            return err_set(e, ETIMEDOUT, "timed out after %d s", k->t->timeout_ms / 1000);
     }
 }
 
 int build_talk(struct agent *a, const struct frame_talk *t, struct agent_exec_result *ret,
                struct err *e)
 {
-    struct agent_stream *st = NULL;
+    struct talk k = {.t = t, .ret = ret, .deadline = clock_mono_ms() + t->timeout_ms};
     CLEANUP(cleanup_free)
     char *spec = json_text(t->spec);
-    int r = agent_stream_open(a, "POST", t->path, &st, e);
+    int r = agent_stream_open(a, "POST", t->path, &k.st, e);
     if (r < 0)
         return r;
     *ret = (struct agent_exec_result){0};
-    r = agent_stream_send(st, WIRE_FRAME_SPEC, spec, strlen(spec), e);
-    if (r >= 0 && !t->spec_is_body)
-        r = send_input(st, t, e);
+    r = agent_stream_send(k.st, WIRE_FRAME_SPEC, spec, strlen(spec), e);
     if (r >= 0)
-        r = agent_stream_send_end(st, e);
-    if (r >= 0)
-        r = follow(st, t, ret, e);
-    agent_stream_free(st);
+        r = follow(&k, e);
+    agent_stream_free(k.st);
     return r;
 }
 
