@@ -31,6 +31,8 @@
 #define DEFAULT_READY_S 60
 #define DEFAULT_VALIDATE_S 30
 #define HOOK_RETRY_MS 250
+#define STORE_RETRY_MS 1000
+#define DISK_FULL "DISK_STORAGE_FULL"
 
 void build_phase(struct build *b, const char *name, int64_t since_mono_ms)
 {
@@ -198,11 +200,12 @@ static int boot_app(struct app *app, struct err *e)
     fill_spec(app, NULL, &spec);
     int r = engine_boot(b->service->cfg.engine, &spec, &app->machine.machine, e);
     if (r == 0)
+        r = builder_enlist(&app->machine, e);
+    if (r == 0)
         r = guest_connect(b->service, app->machine.machine, BOOT_TIMEOUT_MS, &app->machine.agent,
                           e);
     if (r < 0)
         return err_wrap(e, "boot");
-    builder_enlist(&app->machine);
     build_phase(b, "boot", start);
     r = start_container(app, e);
     if (r < 0)
@@ -292,6 +295,8 @@ static int wait_ready(struct app *app, struct err *e)
             log_file_printf(b->log, "The application was still busy after %d s: frozen as it is",
                             SETTLE_TIMEOUT_MS / 1000);
     }
+    if (r == 0 && atomic_load(&app->exited))
+        r = err_set(e, EIO, "the application has ended");
     if (r == 0)
         build_phase(b, "ready", start);
     return r;
@@ -364,11 +369,11 @@ static int validate(struct build *b, const char *disk, const char *snapshot, str
     if (r == 0)
         r = engine_restore(en, &spec, snapshot, &app.machine.machine, e);
     if (r == 0)
+        r = builder_enlist(&app.machine, e);
+    if (r == 0)
         r = guest_connect(b->service, app.machine.machine, 20000, &app.machine.agent, e);
-    if (r == 0) {
-        builder_enlist(&app.machine);
+    if (r == 0)
         r = guest_resumed(app.machine.agent, b->row.id, true, e);
-    }
     if (r == 0)
         r = call_until_ready(b, app.machine.agent, &VALIDATE, timeout_s, NULL, e);
     builder_stop(&app.machine);
@@ -471,6 +476,8 @@ static void end_build(struct build *b, int r, const struct err *failure)
     b->row.state = r < 0 ? BUILD_FAILED : BUILD_SUCCESSFUL;
     free(b->row.state_reason);
     b->row.state_reason = r < 0 ? strdup(failure->text) : NULL;
+    if (b->row.state_reason)
+        reason_clean(b->row.state_reason);
     if (r < 0)
         b->row.memory_bytes = b->row.disk_bytes = 0;
     if (b->log && r < 0)
@@ -479,8 +486,21 @@ static void end_build(struct build *b, int r, const struct err *failure)
         log_file_printf(b->log, "SUCCESSFUL: %s version %d.0", b->version.image, b->version.number);
     log_info("build", "%s: %s version %d.0 %s%s%s", b->row.id, b->row.image, b->row.version,
              build_state_name(b->row.state), r < 0 ? ": " : "", r < 0 ? failure->text : "");
-    if (store_build_end(b->service->cfg.store, &b->row, &e) < 0)
-        log_error("build", "%s: result could not be stored: %s", b->row.id, e.text);
+    /* Nobody else will end this build: while the disk is full, its thread waits with it. */
+    for (int k, tries = 0; (k = store_build_end(b->service->cfg.store, &b->row, &e)) < 0; tries++) {
+        if (tries == 0 || k == -EBUSY)
+            log_error("build", "%s: result could not be stored: %s", b->row.id, e.text);
+        if (k == -EBUSY || k == -ENOENT || atomic_load(&b->service->closing))
+            break;
+        usleep(STORE_RETRY_MS * 1000);
+    }
+}
+
+/* The first word of the reason is what programs look at; the host's disk counts like the guest's.
+ */
+static int explain_full(int r, struct err *e)
+{
+    return r == -ENOSPC && !strstr(e->text, DISK_FULL) ? err_wrap(e, DISK_FULL) : r;
 }
 
 void build_run(void *arg)
@@ -491,7 +511,7 @@ void build_run(void *arg)
     pthread_rwlock_rdlock(&b.service->layers_lock);
     int r = open_build(&b, job->build_id, &e);
     if (r == 0)
-        r = build_image(&b, &e);
+        r = explain_full(build_image(&b, &e), &e);
     pthread_rwlock_unlock(&b.service->layers_lock);
     if (r < 0 && atomic_load(&job->service->closing))
         log_info("build", "%s: interrupted, starts again with the service", job->build_id);

@@ -9,6 +9,7 @@
  *   slot 2  the disk of another stage (COPY --from), read-only
  *   slot 3  spare, read-only
  */
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,8 +62,7 @@ static int boot_and_freeze(struct microvm_service *s, const char *home, const ch
 {
     char slot[1024], stage[1024], snapshot[1024];
     struct engine_spec spec;
-    struct engine_machine *m = NULL;
-    struct agent *a = NULL;
+    struct builder b = {.service = s};
     snprintf(slot, sizeof slot, "%s/slot.raw", home);
     snprintf(stage, sizeof stage, "%.900s/stage.qcow2", dir);
     snprintf(snapshot, sizeof snapshot, "%s/snapshot", home);
@@ -74,19 +74,20 @@ static int boot_and_freeze(struct microvm_service *s, const char *home, const ch
     for (int i = SLOT_CONTEXT; i < BUILDER_SLOTS; i++)
         spec.disks[i] = (struct engine_disk){slot, ENGINE_DISK_RAW, true};
     if (r == 0)
-        r = engine_boot(s->cfg.engine, &spec, &m, e);
+        r = engine_boot(s->cfg.engine, &spec, &b.machine, e);
     if (r == 0)
-        r = guest_connect(s, m, BOOT_TIMEOUT_MS, &a, e);
+        r = builder_enlist(&b, e);
+    if (r == 0)
+        r = guest_connect(s, b.machine, BOOT_TIMEOUT_MS, &b.agent, e);
     CLEANUP(cleanup_json)
     json_t *body = json_pack("{s:b}", "dropCaches", 1);
     if (r == 0)
-        r = agent_call(a, "POST", WIRE_PREPARE, body, 60000, NULL, e);
-    if (a)
-        agent_close(a);
-    agent_unref(a);
+        r = agent_call(b.agent, "POST", WIRE_PREPARE, body, 60000, NULL, e);
+    if (b.agent)
+        agent_close(b.agent);
     if (r == 0)
-        r = engine_snapshot(m, snapshot, e);
-    engine_machine_free(m);
+        r = engine_snapshot(b.machine, snapshot, e);
+    builder_stop(&b); /* the directory is the caller's */
     return r;
 }
 
@@ -139,12 +140,17 @@ static int make_disks(struct builder *b, const char *home, const struct builder_
     return r;
 }
 
-void builder_enlist(struct builder *b)
+/* builds_interrupt() comes after closing was set: either it finds b listed or we see the flag. */
+int builder_enlist(struct builder *b, struct err *e)
 {
     pthread_mutex_lock(&b->service->lock);
-    b->next = b->service->builders;
-    b->service->builders = b;
+    bool closing = atomic_load(&b->service->closing);
+    if (!closing) {
+        b->next = b->service->builders;
+        b->service->builders = b;
+    }
     pthread_mutex_unlock(&b->service->lock);
+    return closing ? err_set(e, ECANCELED, "the service is shutting down") : 0;
 }
 
 static void delist(struct builder *b)
@@ -167,6 +173,8 @@ static int thaw(struct builder *b, const char *home, const struct builder_disks 
     int r = make_disks(b, home, d, &spec, paths, e);
     if (r == 0)
         r = engine_restore(b->service->cfg.engine, &spec, snapshot, &b->machine, e);
+    if (r == 0)
+        r = builder_enlist(b, e);
     if (r == 0)
         r = guest_connect(b->service, b->machine, 20000, &b->agent, e);
     if (r == 0)
@@ -194,8 +202,6 @@ int builder_start(struct microvm_service *s, const struct builder_disks *d, stru
         r = thaw(ret, home, d, e);
     if (r < 0)
         builder_stop(ret);
-    else
-        builder_enlist(ret);
     return r < 0 ? err_wrap(e, "build machine") : 0;
 }
 
@@ -220,4 +226,44 @@ void builds_interrupt(struct microvm_service *s)
         if (b->machine)
             engine_machine_kill(b->machine);
     pthread_mutex_unlock(&s->lock);
+}
+
+static bool is_part(const char *name)
+{
+    size_t n = strlen(name);
+    return n > 5 && strcmp(name + n - 5, ".part") == 0;
+}
+
+/* Entries of dir other than keep; parts_only: only what a freeze left half-made. */
+static void sweep(const char *dir, const char *keep, bool parts_only)
+{
+    char path[1024];
+    DIR *d = opendir(dir);
+    if (!d)
+        return;
+    for (struct dirent *ent; (ent = readdir(d));) {
+        struct err e = {0};
+        if (ent->d_name[0] == '.' || (keep && strcmp(ent->d_name, keep) == 0) ||
+            (parts_only && !is_part(ent->d_name)))
+            continue;
+        snprintf(path, sizeof path, "%.700s/%s", dir, ent->d_name);
+        if (fs_remove_tree(path, &e) < 0)
+            log_warn("build", "left behind: %s", e.text);
+        else
+            log_info("build", "removed what an earlier run left: %s", path);
+    }
+    closedir(d);
+}
+
+void builders_sweep(struct microvm_service *s)
+{
+    char home[600], all[600];
+    struct err e = {0};
+    if (snapshot_home(s, home, sizeof home, &e) < 0) {
+        log_warn("build", "%s", e.text);
+        return;
+    }
+    snprintf(all, sizeof all, "%s/builder", s->cfg.data_dir);
+    sweep(all, strrchr(home, '/') + 1, false);
+    sweep(home, NULL, true);
 }

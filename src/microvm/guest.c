@@ -75,7 +75,7 @@ int guest_hook(struct agent *a, uint16_t port, const char *name, const json_t *b
     *ret = (struct hook_result){
         .status = (int)json_get_int(answer, "status", 0),
         .refused = json_get_bool(answer, "refused", false),
-        .timed_out = json_get_bool(answer, "timedOut", false),
+        .timed_out = json_get_bool(answer, "timeout", false),
     };
     return 0;
 }

@@ -168,7 +168,18 @@ int image_delete(struct microvm_service *s, const char *name, struct err *e)
         return err_set(e, EINVAL, "Cannot delete microvm image with running microvms.");
     if (r == 0)
         r = store_image_set_state(s->cfg.store, name, (int)st, IMAGE_DELETING, e);
-    return r < 0 ? r : submit_deletion(s, name, e);
+    if (r == 0)
+        r = store_microvm_count(s->cfg.store, name, 0, &n, e); /* one may just have been run */
+    if (r == 0 && n == 0)
+        r = submit_deletion(s, name, e);
+    else if (r == 0)
+        r = err_set(e, EINVAL, "Cannot delete microvm image with running microvms.");
+    else
+        return r;
+    if (r < 0 &&
+        store_image_set_state(s->cfg.store, name, IMAGE_DELETING, IMAGE_DELETE_FAILED, NULL) < 0)
+        log_warn("image", "%s: its deletion goes on with the next start", name);
+    return r;
 }
 
 static int count_row(const struct store_version *v, void *arg)
@@ -205,43 +216,79 @@ int image_version_delete(struct microvm_service *s, const char *name, int number
         r = store_image_set_state(s->cfg.store, name, (int)st, IMAGE_UPDATING, e);
     if (r < 0)
         return r;
+    /* The row first: files without a row are removed at the next start, a row without files would
+     * be a version that cannot run. */
     r = version_dir(s, name, number, dir, sizeof dir, e);
     if (r == 0)
-        r = fs_remove_tree(dir, e);
-    if (r == 0)
         r = store_version_delete(s->cfg.store, name, number, e);
+    if (r == 0 && fs_remove_tree(dir, NULL) < 0)
+        log_warn("image", "%s: removed at the next start", dir);
     int back = store_image_set_state(s->cfg.store, name, IMAGE_UPDATING,
                                      r < 0 ? IMAGE_UPDATE_FAILED : IMAGE_UPDATED, r < 0 ? NULL : e);
     return r < 0 ? r : back;
 }
 
-struct pending {
-    char (*names)[65];
+/* ---- recovery ---------------------------------------------------------------------------------
+ */
+
+struct unfinished {
+    struct {
+        char name[65];
+        enum image_state state;
+    } * v;
     size_t n;
+    int64_t created; /* of the last row seen: where the next page begins */
+    char last[65];
+    int rows;
 };
 
-static int keep_deleting(const struct store_image *img, void *arg)
+static int keep_unfinished(const struct store_image *img, void *arg)
 {
-    struct pending *p = arg;
-    if (img->state != IMAGE_DELETING)
+    struct unfinished *p = arg;
+    p->rows++;
+    p->created = img->created_at;
+    snprintf(p->last, sizeof p->last, "%s", img->name);
+    if (img->state != IMAGE_DELETING && img->state != IMAGE_UPDATING)
         return 0;
-    char(*names)[65] = realloc(p->names, (p->n + 1) * sizeof *names);
-    if (!names)
+    void *v = realloc(p->v, (p->n + 1) * sizeof *p->v);
+    if (!v)
         return -ENOMEM;
-    p->names = names;
-    snprintf(names[p->n++], sizeof *names, "%s", img->name);
+    p->v = v;
+    snprintf(p->v[p->n].name, sizeof p->v->name, "%s", img->name);
+    p->v[p->n++].state = img->state;
     return 0;
 }
 
-void images_finish_deletions(struct microvm_service *s)
+static int is_built(const struct store_build *b, void *arg)
 {
-    struct pending p = {0};
+    return strcmp(b->image, arg) == 0;
+}
+
+/* UPDATING without a build: a version was being deleted. What is left of it are files at most. */
+static int settle_update(struct microvm_service *s, char *name, struct err *e)
+{
+    int r = store_build_unfinished(s->cfg.store, is_built, name, e);
+    return r ? (r < 0 ? r : 0)
+             : store_image_set_state(s->cfg.store, name, IMAGE_UPDATING, IMAGE_UPDATED, e);
+}
+
+void images_finish_changes(struct microvm_service *s)
+{
+    struct unfinished p = {0};
     struct err e = {0};
-    struct store_page all = {.limit = 1000};
-    if (store_image_list(s->cfg.store, &all, keep_deleting, &p, &e) < 0)
-        log_warn("image", "unfinished deletions: %s", e.text);
-    for (size_t i = 0; i < p.n; i++)
-        if (submit_deletion(s, p.names[i], &e) < 0)
-            log_warn("image", "%s: %s", p.names[i], e.text);
-    free(p.names);
+    struct store_page page = {.limit = 1000};
+    do {
+        p.rows = 0;
+        if (store_image_list(s->cfg.store, &page, keep_unfinished, &p, &e) < 0)
+            log_warn("image", "unfinished changes: %s", e.text);
+        page.before_created = p.created;
+        page.before_key = p.last;
+    } while (p.rows == page.limit);
+    for (size_t i = 0; i < p.n; i++) {
+        int r = p.v[i].state == IMAGE_DELETING ? submit_deletion(s, p.v[i].name, &e)
+                                               : settle_update(s, p.v[i].name, &e);
+        if (r < 0)
+            log_warn("image", "%s: %s", p.v[i].name, e.text);
+    }
+    free(p.v);
 }

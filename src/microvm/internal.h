@@ -28,12 +28,14 @@ enum vm_want {
     WANT_SUSPEND = 1 << 1,
     WANT_RESUME = 1 << 2,
     WANT_TERMINATE = 1 << 3,
+    WANT_STORE = 1 << 4, /* the state in memory is ahead of the store's: write it again */
 };
 
 struct waiter {
     struct waiter *next;
     void (*fn)(enum microvm_connect_status status, struct agent *a, void *arg); /* loop thread */
     void *arg;
+    bool asked; /* a resume was wanted for it: not twice, it may have failed */
 };
 
 struct hook_config {
@@ -70,11 +72,12 @@ struct microvm {
     unsigned wants;                 /* enum vm_want bits still to be done */
     bool operating;                 /* an operation thread is at work on this VM */
     bool idle_suspended;            /* the last suspend was the idle timer's */
-    char reason[256];               /* stateReason for the termination that is wanted */
+    char reason[ERR_TEXT_MAX];      /* stateReason for the termination that is wanted */
     bool gone;                      /* container or machine ended by itself: no terminate hook */
+    bool unstored;                  /* the store could not take the state: a full disk */
     struct engine_machine *machine; /* owned; NULL unless running */
     struct agent *agent;            /* owned reference; NULL unless running */
-    int64_t suspended_at;           /* Unix ms */
+    int64_t suspended_at;           /* Unix ms; of a TERMINATED VM: when it ended */
     struct waiter *waiters;
     pthread_cond_t changed; /* state or operating changed */
     struct log_file *log;   /* owned; opened with the first output */
@@ -85,13 +88,21 @@ struct microvm {
 /* vm.c */
 struct microvm *vm_new(struct microvm_service *s, const struct store_microvm *row,
                        const json_t *version_config);
-/* Asks for an operation and sees to it that a thread carries it out. */
+/* Asks for an operation and sees to it that a thread carries it out. Of suspend and resume the
+ * later wish counts. */
 void vm_want(struct microvm *vm, unsigned want);
 /* WANT_TERMINATE with a reason for GetMicrovm; gone: nobody is left to call hooks on. */
 void vm_want_terminate(struct microvm *vm, const char *reason, bool gone);
-/* Persists, logs and sets the state; wakes waiters. 0 or the store's error. */
+/* Persists, logs and sets the state; wakes who waits for a change. A store that refuses (a full
+ * disk) keeps a VM from becoming SUSPENDING, which is the only error; every other change has
+ * happened already: the VM goes on in memory, the timer writes the state later, and until then a
+ * restart recovers from the older one. */
 int vm_set_state(struct microvm *vm, enum microvm_state to, const char *reason, struct err *e);
 void vm_wake_waiters(struct microvm *vm);
+/* Makes a text fit for a reply, whatever a guest or its console put into it: one line of UTF-8. */
+void reason_clean(char *text);
+/* What WANT_STORE asks for. */
+void vm_store_state(struct microvm *vm);
 
 /* operate.c: the operations, on an operation thread */
 void vm_operate(void *vm);
@@ -144,8 +155,8 @@ void build_run(void *job);
 int build_submit(struct microvm_service *s, const char *build_id, struct err *e) MUST_CHECK;
 /* Ends the machines of running builds; their rows stay unfinished and are taken up again. */
 void builds_interrupt(struct microvm_service *s);
-/* images.c: completes what was DELETING when the service last ended. */
-void images_finish_deletions(struct microvm_service *s);
+/* images.c: completes the deletions of images and versions that the end of the service cut off. */
+void images_finish_changes(struct microvm_service *s);
 
 /* builder.c: restored build machines */
 struct builder {
@@ -167,8 +178,11 @@ struct builder_disks {
 int builder_start(struct microvm_service *s, const struct builder_disks *d, struct builder *ret,
                   struct err *e) MUST_CHECK;
 void builder_stop(struct builder *b); /* kills; removes the directory; zeroed is fine */
-/* Makes b known to builds_interrupt(); builder_start() does it by itself. */
-void builder_enlist(struct builder *b);
+/* Makes b known to builds_interrupt(), as soon as it has a machine; builder_start() does it by
+ * itself. -ECANCELED once the service is closing. */
+int builder_enlist(struct builder *b, struct err *e) MUST_CHECK;
+/* Removes half-made snapshots of the build machine and those of other guest kits. */
+void builders_sweep(struct microvm_service *s);
 
 /* layers.c: the step cache */
 bool layer_find(struct microvm_service *s, const char *key, char *disk, size_t cap);

@@ -7,11 +7,19 @@
  * What may fail and what it means: a start that fails terminates the VM with the reason; a suspend
  * that fails leaves it RUNNING (its state is worth more than the memory); a resume that fails
  * before the guest ran leaves it SUSPENDED with its checkpoint; later failures terminate it.
+ *
+ * A termination does not wait for a guest: vm_want_terminate() kills a machine that an operation is
+ * busy with, and attach() and freeze() look for the want where no machine was there to be killed.
+ *
+ * vm->agent and vm->machine change on the operation thread only (and in microvm_service_close(),
+ * after the last operation), so code on it reads them without the lock and writes them with it.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/fs.h"
 #include "base/log.h"
@@ -19,6 +27,11 @@
 #include "proto/wire.h"
 
 #define CONNECT_TIMEOUT_MS 20000
+#define HOOK_ATTEMPTS 4
+#define HOOK_RETRY_MS 100
+#define END_NOTICE_MS 2000
+
+static const char LOST[] = "The connection to the microVM was lost";
 
 /* ---- machine and session ----------------------------------------------------------------------
  */
@@ -49,8 +62,8 @@ static void fill_spec(const struct microvm *vm, const char *disk, struct engine_
     };
 }
 
-/* Frees the machine once nobody is killing it; drops the session first. */
-static void detach(struct microvm *vm)
+/* Whoever finds vm->agent different from the session it used knows that this was on purpose. */
+static void drop_session(struct microvm *vm)
 {
     pthread_mutex_lock(&vm->lock);
     struct agent *a = TAKE(vm->agent);
@@ -58,6 +71,25 @@ static void detach(struct microvm *vm)
     if (a)
         agent_close(a);
     agent_unref(a);
+}
+
+static bool termination_wanted(struct microvm *vm)
+{
+    pthread_mutex_lock(&vm->lock);
+    bool wanted = vm->wants & WANT_TERMINATE;
+    pthread_mutex_unlock(&vm->lock);
+    return wanted;
+}
+
+static int give_way(struct err *e)
+{
+    return err_set(e, ECANCELED, "the microVM is being terminated");
+}
+
+/* Frees the machine once nobody is killing it; drops the session first. */
+static void detach(struct microvm *vm)
+{
+    drop_session(vm);
     pthread_mutex_lock(&vm->lock);
     while (vm->watching || vm->holders)
         pthread_cond_wait(&vm->changed, &vm->lock);
@@ -66,29 +98,45 @@ static void detach(struct microvm *vm)
     engine_machine_free(m);
 }
 
+/* A session usually ends because the machine did: then the engine is about to say why, and that is
+ * the better reason. Waits for it, as long as the session is the VM's. */
+static void await_machine_end(struct microvm *vm, const struct agent *a)
+{
+    for (int waited = 0; waited < END_NOTICE_MS; waited += 20) {
+        pthread_mutex_lock(&vm->lock);
+        bool known = vm->agent != a || vm->gone || (vm->wants & WANT_TERMINATE);
+        pthread_mutex_unlock(&vm->lock);
+        if (known)
+            return;
+        usleep(20000);
+    }
+}
+
 static void *watcher_main(void *arg)
 {
     struct microvm *vm = arg;
     int code = 0;
     pthread_mutex_lock(&vm->lock);
     struct agent *a = vm->agent ? agent_ref(vm->agent) : NULL;
+    struct log_file *log = vm->log;
     pthread_mutex_unlock(&vm->lock);
-    int ended = a ? guest_follow(a, vm->log, &code) : 0;
-    bool died = a && !ended && agent_is_dead(a);
-    agent_unref(a);
+    int ended = a ? guest_follow(a, log, &code) : 0;
     if (ended) {
         char reason[128];
         snprintf(reason, sizeof reason, "Container Stopped with Exit Code: %d", code);
         vm_want_terminate(vm, reason, true);
+    } else if (a) {
+        await_machine_end(vm, a);
     }
     pthread_mutex_lock(&vm->lock);
     vm->watching = false;
-    /* A session we closed ourselves is no longer vm->agent. */
-    bool lost = died && vm->agent && vm->state == MICROVM_RUNNING && !vm->operating;
+    /* During an operation vm_operate() sees to it, when the operation is over. */
+    bool lost = a && vm->agent == a && vm->state == MICROVM_RUNNING && !vm->operating;
     pthread_cond_broadcast(&vm->changed);
     pthread_mutex_unlock(&vm->lock);
+    agent_unref(a);
     if (lost)
-        vm_want_terminate(vm, "The connection to the microVM was lost", true);
+        vm_want_terminate(vm, LOST, true);
     microvm_unref(vm);
     return NULL;
 }
@@ -97,21 +145,26 @@ static int start_watcher(struct microvm *vm, struct err *e)
 {
     pthread_t t;
     pthread_attr_t attr;
-    if (!vm->log) {
-        int r = log_file_open(vm->service, "microvm", vm->id, &vm->log, e);
-        if (r < 0)
-            return r;
-    }
+    struct log_file *log = NULL;
+    int r = vm->log ? 0 : log_file_open(vm->service, "microvm", vm->id, &log, e);
+    if (r < 0)
+        return r;
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, 256 << 10);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     microvm_ref(vm);
+    pthread_mutex_lock(&vm->lock);
     vm->watching = true;
-    int r = pthread_create(&t, &attr, watcher_main, vm);
+    if (log)
+        vm->log = log;
+    pthread_mutex_unlock(&vm->lock);
+    r = pthread_create(&t, &attr, watcher_main, vm);
     pthread_attr_destroy(&attr);
     if (r == 0)
         return 0;
+    pthread_mutex_lock(&vm->lock);
     vm->watching = false;
+    pthread_mutex_unlock(&vm->lock);
     microvm_unref(vm);
     return err_set_errno(e, r, "watcher thread");
 }
@@ -122,8 +175,9 @@ static int attach(struct microvm *vm, struct engine_machine *m, bool clone, stru
     struct agent *a = NULL;
     pthread_mutex_lock(&vm->lock);
     vm->machine = m;
+    bool ending = vm->wants & WANT_TERMINATE; /* wanted before there was a machine to kill */
     pthread_mutex_unlock(&vm->lock);
-    int r = guest_connect(vm->service, m, CONNECT_TIMEOUT_MS, &a, e);
+    int r = ending ? give_way(e) : guest_connect(vm->service, m, CONNECT_TIMEOUT_MS, &a, e);
     if (r < 0)
         return r;
     pthread_mutex_lock(&vm->lock);
@@ -151,8 +205,9 @@ static int call_hook(struct microvm *vm, const struct hook_config *h, const char
         int r = guest_hook(vm->agent, vm->set.hook_port, name, body, h->timeout_ms, &res, e);
         if (r < 0)
             return r;
-        if (!res.refused || attempt == 3)
+        if (!res.refused || attempt == HOOK_ATTEMPTS - 1)
             break;
+        usleep(HOOK_RETRY_MS * 1000); /* the application offers no event to wait for */
     }
     if (res.status == 200)
         return 0;
@@ -225,47 +280,49 @@ static void op_start(struct microvm *vm)
 /* After a suspend that did not happen: the guest goes on as if nothing had been asked. */
 static int carry_on(struct microvm *vm, struct err *e)
 {
-    pthread_mutex_lock(&vm->lock);
-    bool connected = vm->agent != NULL;
-    while (!connected && vm->watching)
-        pthread_cond_wait(&vm->changed, &vm->lock);
-    struct engine_machine *m = vm->machine;
-    pthread_mutex_unlock(&vm->lock);
-    if (connected)
+    if (vm->agent && !agent_is_dead(vm->agent))
         return 0;
-    if (!engine_machine_alive(m))
+    drop_session(vm);
+    pthread_mutex_lock(&vm->lock);
+    while (vm->watching) /* it would follow the new session, too */
+        pthread_cond_wait(&vm->changed, &vm->lock);
+    pthread_mutex_unlock(&vm->lock);
+    if (!engine_machine_alive(vm->machine))
         return err_wrap(e, "the microVM ended while being suspended");
-    return attach(vm, m, false, e);
+    return attach(vm, vm->machine, false, e);
 }
 
-static int freeze(struct microvm *vm, struct err *e)
+/* *told: the application was told of a suspend that may yet fail. */
+static int freeze(struct microvm *vm, bool *told, struct err *e)
 {
     char dir[600];
     snprintf(dir, sizeof dir, "%s/suspend", vm->dir);
     int r = fs_remove_tree(dir, e);
+    if (r == 0 && termination_wanted(vm))
+        r = give_way(e);
     if (r == 0)
         r = call_hook(vm, &vm->set.suspend, "suspend", "Suspend", NULL, e);
     if (r < 0)
         return r;
+    *told = vm->set.suspend.enabled;
     CLEANUP(cleanup_json)
     json_t *body = json_pack("{s:b}", "dropCaches", 0);
     r = agent_call(vm->agent, "POST", WIRE_PREPARE, body, 60000, NULL, e);
     if (r < 0)
         return r;
-    pthread_mutex_lock(&vm->lock);
-    struct agent *a = TAKE(vm->agent);
-    pthread_mutex_unlock(&vm->lock);
-    agent_close(a);
-    agent_unref(a);
+    drop_session(vm);
     return engine_suspend(vm->machine, dir, e);
 }
 
 static void op_suspend(struct microvm *vm)
 {
     struct err e = {0};
-    if (vm_set_state(vm, MICROVM_SUSPENDING, NULL, &e) < 0)
-        return; /* said there */
-    if (freeze(vm, &e) == 0) {
+    bool told = false;
+    if (vm_set_state(vm, MICROVM_SUSPENDING, NULL, &e) < 0) {
+        microvm_activity(vm); /* an idle VM is not tried again at once */
+        return;               /* said there */
+    }
+    if (freeze(vm, &told, &e) == 0) {
         detach(vm);
         if (vm_set_state(vm, MICROVM_SUSPENDED, NULL, &e) < 0)
             fail(vm, "suspend", &e);
@@ -273,9 +330,23 @@ static void op_suspend(struct microvm *vm)
     }
     log_warn("microvm", "%s: not suspended: %s", vm->id, e.text);
     struct err again = e;
-    microvm_activity(vm); /* an idle VM is not tried again at once */
-    if (carry_on(vm, &again) < 0 || vm_set_state(vm, MICROVM_RUNNING, e.text, &again) < 0)
+    microvm_activity(vm);
+    reason_clean(e.text);
+    if (carry_on(vm, &again) < 0) {
         fail(vm, "suspend", &again);
+        return;
+    }
+    if (told && call_hook(vm, &vm->set.resume, "resume", "Resume", NULL, &again) < 0)
+        log_warn("microvm", "%s: after a suspend that failed: %s", vm->id, again.text);
+    if (vm_set_state(vm, MICROVM_RUNNING, e.text, &again) < 0)
+        fail(vm, "suspend", &again);
+}
+
+/* What tells whether a guest has run on a disk. */
+static struct timespec written_at(const char *disk)
+{
+    struct stat st;
+    return stat(disk, &st) == 0 ? st.st_mtim : (struct timespec){0};
 }
 
 /* From the moment the guest runs again its disk moves on and the checkpoint is worthless; the
@@ -289,11 +360,17 @@ static int thaw(struct microvm *vm, bool *ran, struct err *e)
     snprintf(used, sizeof used, "%s/resuming", vm->dir);
     snprintf(disk, sizeof disk, "%s/disk.qcow2", vm->dir);
     fill_spec(vm, disk, &spec);
+    int r = fs_remove_tree(used, e); /* what the resume before could not remove */
+    if (r < 0)
+        return r;
     if (rename(dir, used) < 0)
         return err_set_errno(e, errno, "checkpoint of %s", vm->id);
-    int r = engine_resume(vm->service->cfg.engine, &spec, used, &m, e);
+    struct timespec before = written_at(disk);
+    r = engine_resume(vm->service->cfg.engine, &spec, used, &m, e);
     if (r < 0) {
-        if (rename(used, dir) < 0)
+        struct timespec after = written_at(disk);
+        *ran = before.tv_sec != after.tv_sec || before.tv_nsec != after.tv_nsec;
+        if (!*ran && rename(used, dir) < 0)
             log_error("microvm", "%s: checkpoint could not be put back", vm->id);
         return r;
     }
@@ -334,7 +411,9 @@ static void op_terminate(struct microvm *vm)
     char reason[sizeof vm->reason];
     pthread_mutex_lock(&vm->lock);
     bool ask = vm->state == MICROVM_RUNNING && vm->agent && !vm->gone;
-    snprintf(reason, sizeof reason, "%s", vm->reason[0] ? vm->reason : "Success.");
+    if (!vm->reason[0])
+        snprintf(vm->reason, sizeof vm->reason, "Success.");
+    memcpy(reason, vm->reason, sizeof reason);
     pthread_mutex_unlock(&vm->lock);
     if (vm_set_state(vm, MICROVM_TERMINATING, NULL, &e) < 0)
         log_debug("microvm", "%s: terminating all the same", vm->id);
@@ -345,9 +424,7 @@ static void op_terminate(struct microvm *vm)
         log_warn("microvm", "%s: %s", vm->id, e.text);
     log_file_close(TAKE(vm->log));
     if (vm_set_state(vm, MICROVM_TERMINATED, reason, &e) < 0)
-        log_debug("microvm", "%s: will be found terminated at the next start", vm->id);
-    vm->suspended_at =
-        clock_real_ms(); /* from now on: when it ended, for the registry's clean-up */
+        log_debug("microvm", "%s: will be stored later", vm->id);
 }
 
 /* ---- dispatch ---------------------------------------------------------------------------------
@@ -355,9 +432,10 @@ static void op_terminate(struct microvm *vm)
 
 static const struct {
     unsigned want;
-    int state; /* the operation applies in this state; -1 = any but TERMINATED */
+    int state; /* the operation applies in this state; -1 = any but TERMINATED, -2 = any */
     void (*run)(struct microvm *vm);
 } OPERATIONS[] = {
+    {WANT_STORE, -2, vm_store_state},
     {WANT_TERMINATE, -1, op_terminate},
     {WANT_START, MICROVM_PENDING, op_start},
     {WANT_SUSPEND, MICROVM_RUNNING, op_suspend},
@@ -367,10 +445,10 @@ static const struct {
 /* The next operation, or NULL when nothing that is wanted applies any more. */
 static void (*next_operation(struct microvm *vm))(struct microvm *)
 {
-    for (size_t i = 0; i < ARRAY_LEN(OPERATIONS) && vm->state != MICROVM_TERMINATED; i++) {
-        if (!(vm->wants & OPERATIONS[i].want))
-            continue;
-        if (OPERATIONS[i].state >= 0 && (int)vm->state != OPERATIONS[i].state)
+    for (size_t i = 0; i < ARRAY_LEN(OPERATIONS); i++) {
+        int state = OPERATIONS[i].state;
+        if (!(vm->wants & OPERATIONS[i].want) || (state >= 0 && (int)vm->state != state) ||
+            (state == -1 && vm->state == MICROVM_TERMINATED))
             continue;
         vm->wants &= ~OPERATIONS[i].want;
         return OPERATIONS[i].run;
@@ -379,11 +457,23 @@ static void (*next_operation(struct microvm *vm))(struct microvm *)
     return NULL;
 }
 
+/* Lock held. The session died while an operation was under way, so nobody has acted on it. */
+static void note_loss(struct microvm *vm)
+{
+    if (vm->state != MICROVM_RUNNING || vm->watching || (vm->wants & WANT_TERMINATE))
+        return;
+    if (!vm->reason[0])
+        memcpy(vm->reason, LOST, sizeof LOST);
+    vm->gone = true;
+    vm->wants |= WANT_TERMINATE;
+}
+
 void vm_operate(void *arg)
 {
     struct microvm *vm = arg;
     for (;;) {
         pthread_mutex_lock(&vm->lock);
+        note_loss(vm);
         void (*run)(struct microvm *) = next_operation(vm);
         if (!run)
             vm->operating = false;
@@ -392,9 +482,7 @@ void vm_operate(void *arg)
         if (!run)
             break;
         run(vm);
-        /* Waiters of a VM that was just suspended may be about to get it resumed. */
-        if (vm->state == MICROVM_RUNNING || vm->state == MICROVM_TERMINATED)
-            vm_wake_waiters(vm);
+        vm_wake_waiters(vm); /* those whose VM is on its way somewhere keep waiting */
     }
     vm_wake_waiters(vm);
     microvm_unref(vm);

@@ -58,31 +58,30 @@ static int adopt(struct microvm_service *s, const struct store_microvm *row, str
     return 0;
 }
 
-static int recover_vm(struct microvm_service *s, struct store_microvm *row)
+static int recover_vm(struct microvm_service *s, struct store_microvm *row, struct err *e)
 {
     char dir[1024];
-    struct err e = {0};
+    struct err why = {0};
     snprintf(dir, sizeof dir, "%s/vms/%s/suspend/manifest.json", s->cfg.data_dir, row->id);
     bool frozen =
         (row->state == MICROVM_SUSPENDED || row->state == MICROVM_SUSPENDING) && fs_exists(dir);
     int r = 0;
     if (frozen && row->state == MICROVM_SUSPENDING)
-        r = store_microvm_set_state(s->cfg.store, row->id, MICROVM_SUSPENDED, NULL, &e);
+        r = store_microvm_set_state(s->cfg.store, row->id, MICROVM_SUSPENDED, NULL, &why);
     if (frozen && r == 0) {
         row->state = MICROVM_SUSPENDED;
-        r = adopt(s, row, &e);
+        r = adopt(s, row, &why);
     }
     if (frozen && r == 0) {
         log_info("microvm", "%s: kept, suspended", row->id);
         return 0;
     }
     if (r < 0)
-        log_warn("microvm", "%s: cannot be kept: %s", row->id, e.text);
-    r = store_microvm_set_state(s->cfg.store, row->id, MICROVM_TERMINATED, LOST, &e);
-    if (r < 0)
-        log_error("microvm", "%s: %s", row->id, e.text);
-    else
-        log_info("microvm", "%s: terminated: %s", row->id, LOST);
+        log_warn("microvm", "%s: cannot be kept: %s", row->id, why.text);
+    r = store_microvm_set_state(s->cfg.store, row->id, MICROVM_TERMINATED, LOST, e);
+    if (r < 0) /* a row that says RUNNING for ever would be worse than no service */
+        return err_wrap(e, "%s", row->id);
+    log_info("microvm", "%s: terminated: %s", row->id, LOST);
     return 0;
 }
 
@@ -120,33 +119,11 @@ static int recover_vms(struct microvm_service *s, struct err *e)
     int r = store_microvm_live(s->cfg.store, keep_row, &rows, e);
     for (size_t i = 0; i < rows.n; i++) {
         if (r == 0)
-            r = recover_vm(s, &rows.v[i]);
+            r = recover_vm(s, &rows.v[i], e);
         store_microvm_done(&rows.v[i]);
     }
     free(rows.v);
     return r;
-}
-
-/* Removes every entry of <data>/<sub> that keep() does not claim. */
-static void sweep(struct microvm_service *s, const char *sub,
-                  bool (*keep)(struct microvm_service *s, const char *name))
-{
-    char path[1024], dir[600];
-    snprintf(dir, sizeof dir, "%s/%s", s->cfg.data_dir, sub);
-    DIR *d = opendir(dir);
-    if (!d)
-        return;
-    for (struct dirent *ent; (ent = readdir(d));) {
-        struct err e = {0};
-        if (ent->d_name[0] == '.' || (keep && keep(s, ent->d_name)))
-            continue;
-        snprintf(path, sizeof path, "%s/%s", dir, ent->d_name);
-        if (fs_remove_tree(path, &e) < 0)
-            log_warn("microvm", "left behind: %s", e.text);
-        else
-            log_info("microvm", "removed what an earlier run left: %s/%s", sub, ent->d_name);
-    }
-    closedir(d);
 }
 
 static bool keep_vm(struct microvm_service *s, const char *name)
@@ -162,6 +139,54 @@ static bool keep_image(struct microvm_service *s, const char *name)
     int r = store_image_get(s->cfg.store, name, &img, NULL);
     store_image_done(&img);
     return r != -ENOENT;
+}
+
+/* name: "<image>/<number>" */
+static bool keep_version(struct microvm_service *s, const char *name)
+{
+    char image[65];
+    struct store_version ver = {0};
+    const char *slash = strchr(name, '/');
+    if (!slash || (size_t)(slash - name) >= sizeof image)
+        return true;
+    snprintf(image, sizeof image, "%.*s", (int)(slash - name), name);
+    int r = store_version_get(s->cfg.store, image, atoi(slash + 1), &ver, NULL);
+    store_version_done(&ver);
+    return r != -ENOENT;
+}
+
+/* Removes every entry of <data>/<sub> that keep() does not claim; it gets the name below sub, with
+ * depth 2 that of the entries' entries. */
+static void sweep(struct microvm_service *s, const char *sub, int depth,
+                  bool (*keep)(struct microvm_service *s, const char *name))
+{
+    char path[1024], dir[600];
+    snprintf(dir, sizeof dir, "%s/%s", s->cfg.data_dir, sub);
+    DIR *d = opendir(dir);
+    if (!d)
+        return;
+    const char *below = strchr(sub, '/');
+    for (struct dirent *ent; (ent = readdir(d));) {
+        struct err e = {0};
+        if (ent->d_name[0] == '.')
+            continue;
+        snprintf(path, sizeof path, "%s%s%s", below ? below + 1 : "", below ? "/" : "",
+                 ent->d_name);
+        if (depth > 1) {
+            char deeper[512];
+            if (snprintf(deeper, sizeof deeper, "%s/%s", sub, ent->d_name) < (int)sizeof deeper)
+                sweep(s, deeper, depth - 1, keep);
+            continue;
+        }
+        if (keep && keep(s, path))
+            continue;
+        snprintf(path, sizeof path, "%s/%s", dir, ent->d_name);
+        if (fs_remove_tree(path, &e) < 0)
+            log_warn("microvm", "left behind: %s", e.text);
+        else
+            log_info("microvm", "removed what an earlier run left: %s/%s", sub, ent->d_name);
+    }
+    closedir(d);
 }
 
 struct ids {
@@ -249,9 +274,11 @@ int microvm_service_open(const struct microvm_config *c, struct microvm_service 
         free_service(s);
         return r;
     }
-    sweep(s, "vms", keep_vm);
-    sweep(s, "images", keep_image);
-    sweep(s, "tmp", NULL);
+    sweep(s, "vms", 1, keep_vm);
+    sweep(s, "images", 1, keep_image);
+    sweep(s, "images", 2, keep_version);
+    sweep(s, "tmp", 1, NULL);
+    builders_sweep(s);
     *ret = s;
     return 0;
 }
@@ -264,7 +291,7 @@ void microvm_service_set_artifacts(struct microvm_service *s, microvm_artifact_o
 
 int microvm_service_start(struct microvm_service *s, struct err *e)
 {
-    images_finish_deletions(s);
+    images_finish_changes(s);
     housekeeping_submit(s);
     int r = timers_start(s, e);
     return r < 0 ? r : recover_builds(s, e);
@@ -274,7 +301,8 @@ static void suspend_running(struct microvm *vm, void *arg)
 {
     (void)arg;
     pthread_mutex_lock(&vm->lock);
-    bool running = vm->state == MICROVM_RUNNING || vm->state == MICROVM_PENDING;
+    /* Also one that is about to run: being started, or resumed (then its state is SUSPENDED). */
+    bool running = vm->operating || vm->wants || vm->state == MICROVM_RUNNING;
     pthread_mutex_unlock(&vm->lock);
     if (running)
         vm_want(vm, WANT_SUSPEND);
@@ -294,7 +322,7 @@ static void settle_vm(struct microvm *vm, void *arg)
         agent_unref(a);
     }
     pthread_mutex_lock(&vm->lock);
-    while (vm->watching)
+    while (vm->watching || vm->holders)
         pthread_cond_wait(&vm->changed, &vm->lock);
     pthread_mutex_unlock(&vm->lock);
     engine_machine_free(m);
@@ -351,6 +379,17 @@ static int resolve_version(struct microvm_service *s, const struct microvm_run_r
     return r;
 }
 
+/* A deletion looks for rows after it has made itself known, we look for it after our row is there:
+ * one of the two sees the other. */
+static int still_there(struct microvm_service *s, const struct store_microvm *row, struct err *e)
+{
+    const struct microvm_run_request q = {.image = row->image, .version = row->version};
+    struct store_version ver = {0};
+    int r = resolve_version(s, &q, &ver, e);
+    store_version_done(&ver);
+    return r;
+}
+
 static int enlist(struct microvm_service *s, struct store_microvm *row, const char *payload,
                   const json_t *config, struct err *e)
 {
@@ -372,9 +411,14 @@ static int enlist(struct microvm_service *s, struct store_microvm *row, const ch
                                       "for this account.")
                             : r;
     }
-    if (registry_add(s, vm) < 0) {
+    r = still_there(s, row, e);
+    if (r == 0 && registry_add(s, vm) < 0)
+        r = err_set(e, ENOMEM, "out of memory");
+    if (r < 0) {
+        if (store_microvm_set_state(s->cfg.store, row->id, MICROVM_TERMINATED, e->text, NULL) < 0)
+            log_warn("microvm", "%s: never started, found terminated at the next start", row->id);
         microvm_unref(vm);
-        return err_set(e, ENOMEM, "out of memory");
+        return r;
     }
     vm_want(vm, WANT_START);
     return 0;
@@ -439,20 +483,27 @@ static int refuse_terminated(const char *id, struct err *e)
                    id);
 }
 
-/* Wakes when the VM left the state or the operation is over, at the latest after timeout_ms. */
-static void wait_change(struct microvm *vm, enum microvm_state from, int timeout_ms)
+static bool has_left(const struct microvm *vm, enum microvm_state from)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += timeout_ms / 1000;
-    until.tv_nsec += timeout_ms % 1000 * 1000000L;
-    if (until.tv_nsec >= 1000000000L) {
-        until.tv_sec++;
-        until.tv_nsec -= 1000000000L;
-    }
+    return vm->state != from;
+}
+
+static bool is_serving(const struct microvm *vm, enum microvm_state unused)
+{
+    (void)unused;
+    return vm->state == MICROVM_RUNNING && vm->agent && !(vm->wants & WANT_SUSPEND);
+}
+
+/* Wakes when the condition holds or the operations are over, at the latest after timeout_ms. */
+static void wait_change(struct microvm *vm,
+                        bool (*done)(const struct microvm *, enum microvm_state),
+                        enum microvm_state from, int timeout_ms)
+{
+    int64_t until = clock_mono_ms() + timeout_ms;
+    const struct timespec t = {.tv_sec = until / 1000, .tv_nsec = (long)(until % 1000) * 1000000};
     pthread_mutex_lock(&vm->lock);
-    while (vm->state == from && vm->operating &&
-           pthread_cond_timedwait(&vm->changed, &vm->lock, &until) == 0)
+    while (vm->operating && !done(vm, from) &&
+           pthread_cond_timedwait(&vm->changed, &vm->lock, &t) == 0)
         ;
     pthread_mutex_unlock(&vm->lock);
 }
@@ -478,7 +529,7 @@ static int change(struct microvm_service *s, const char *id, unsigned want, stru
         r = err_set(e, EBUSY, "The MicroVM %s is not running yet.", id);
     } else {
         vm_want(vm, want); /* in a state it does not apply to, it is dropped: idempotent */
-        wait_change(vm, st, 100);
+        wait_change(vm, has_left, st, 100);
     }
     microvm_unref(vm);
     return r;
@@ -505,7 +556,7 @@ int microvm_terminate(struct microvm_service *s, const char *id, struct err *e)
     pthread_mutex_unlock(&vm->lock);
     if (st != MICROVM_TERMINATED && st != MICROVM_TERMINATING) {
         vm_want_terminate(vm, "Success.", false);
-        wait_change(vm, st, 1000);
+        wait_change(vm, has_left, st, 1000);
     }
     microvm_unref(vm);
     return 0;
@@ -521,8 +572,7 @@ int microvm_agent(struct microvm_service *s, const char *id, int timeout_ms, str
     if (r == 1)
         return refuse_terminated(id, e);
     vm_want(vm, WANT_RESUME);
-    wait_change(vm, MICROVM_SUSPENDED, timeout_ms);
-    wait_change(vm, MICROVM_PENDING, timeout_ms);
+    wait_change(vm, is_serving, MICROVM_RUNNING, timeout_ms);
     pthread_mutex_lock(&vm->lock);
     enum microvm_state st = vm->state;
     *ret = st == MICROVM_RUNNING && vm->agent ? agent_ref(vm->agent) : NULL;

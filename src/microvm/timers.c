@@ -41,15 +41,16 @@ static void check(struct microvm *vm, void *arg)
     int64_t since = vm->suspended_at;
     bool operating = vm->operating, idle = vm->idle_suspended;
     unsigned wants = vm->wants;
+    bool unstored = vm->unstored;
     pthread_mutex_unlock(&vm->lock);
-    if (state == MICROVM_TERMINATED) {
-        if (now - since > FORGET_AFTER_MS)
-            registry_remove(vm->service, vm);
-        return;
-    }
     if (operating)
         return;
-    if (wants)
+    if (unstored)
+        vm_want(vm, WANT_STORE);
+    else if (state == MICROVM_TERMINATED) {
+        if (now - since > FORGET_AFTER_MS)
+            registry_remove(vm->service, vm);
+    } else if (wants)
         vm_want(vm, 0);
     else if (now >= vm->set.started_at + vm->set.max_duration_s * 1000)
         vm_want_terminate(vm, LIFETIME, false);

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
 #include "microvm/internal.h"
@@ -92,7 +93,11 @@ struct microvm *vm_new(struct microvm_service *s, const struct store_microvm *ro
     vm->suspended_at = row->suspended_at;
     atomic_init(&vm->last_activity_ms, clock_mono_ms());
     pthread_mutex_init(&vm->lock, NULL);
-    pthread_cond_init(&vm->changed, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&vm->changed, &attr);
+    pthread_condattr_destroy(&attr);
     return vm;
 }
 
@@ -148,11 +153,21 @@ static void interrupt(struct microvm *vm)
     pthread_mutex_unlock(&vm->lock);
 }
 
+/* Both carried out, one after the other, would only leave the VM as it was. */
+static unsigned with_want(unsigned wants, unsigned want)
+{
+    if (want & WANT_SUSPEND)
+        wants &= ~(unsigned)WANT_RESUME;
+    if (want & WANT_RESUME)
+        wants &= ~(unsigned)WANT_SUSPEND;
+    return wants | want;
+}
+
 void vm_want(struct microvm *vm, unsigned want)
 {
     pthread_mutex_lock(&vm->lock);
-    vm->wants |= want;
-    bool submit = !vm->operating && vm->wants && vm->state != MICROVM_TERMINATED;
+    vm->wants = with_want(vm->wants, want);
+    bool submit = !vm->operating && vm->wants && (vm->state != MICROVM_TERMINATED || vm->unstored);
     if (submit) {
         vm->operating = true;
         microvm_ref(vm);
@@ -164,15 +179,30 @@ void vm_want(struct microvm *vm, unsigned want)
     log_warn("microvm", "%s: too many operations at once, will be retried", vm->id);
     pthread_mutex_lock(&vm->lock);
     vm->operating = false;
+    pthread_cond_broadcast(&vm->changed);
     pthread_mutex_unlock(&vm->lock);
     microvm_unref(vm);
+}
+
+void reason_clean(char *text)
+{
+    json_t *valid = json_string(text); /* NULL unless UTF-8 */
+    for (unsigned char *c = (unsigned char *)text; *c; c++) {
+        if (*c < ' ' || *c == 0x7f)
+            *c = ' ';
+        else if (*c >= 0x80 && !valid)
+            *c = '?';
+    }
+    json_decref(valid);
 }
 
 void vm_want_terminate(struct microvm *vm, const char *reason, bool gone)
 {
     pthread_mutex_lock(&vm->lock);
-    if (!vm->reason[0])
+    if (!vm->reason[0]) {
         snprintf(vm->reason, sizeof vm->reason, "%s", reason);
+        reason_clean(vm->reason);
+    }
     vm->gone |= gone;
     pthread_mutex_unlock(&vm->lock);
     vm_want(vm, WANT_TERMINATE);
@@ -183,22 +213,43 @@ void vm_want_terminate(struct microvm *vm, const char *reason, bool gone)
 /* ---- state ------------------------------------------------------------------------------------
  */
 
+void vm_store_state(struct microvm *vm)
+{
+    struct err e = {0};
+    char reason[sizeof vm->reason];
+    pthread_mutex_lock(&vm->lock);
+    bool behind = vm->unstored;
+    enum microvm_state state = vm->state;
+    snprintf(reason, sizeof reason, "%s", vm->reason);
+    pthread_mutex_unlock(&vm->lock);
+    if (!behind)
+        return;
+    const char *why = state == MICROVM_TERMINATED && reason[0] ? reason : NULL;
+    int r = store_microvm_set_state(vm->service->cfg.store, vm->id, state, why, &e);
+    if (r < 0 && r != -EBUSY) /* busy: it is there already */
+        return;
+    log_info("microvm", "%s: %s is stored at last", vm->id, microvm_state_name(state));
+    pthread_mutex_lock(&vm->lock);
+    vm->unstored = false;
+    pthread_mutex_unlock(&vm->lock);
+}
+
 int vm_set_state(struct microvm *vm, enum microvm_state to, const char *reason, struct err *e)
 {
+    vm_store_state(vm); /* no gap in the row's history */
     int r = store_microvm_set_state(vm->service->cfg.store, vm->id, to, reason, e);
     if (r < 0) {
-        /* The guest's fate does not hang on our disk: the VM goes on in memory, and a restart
-         * recovers from the older state. */
         log_error("microvm", "%s: state %s could not be stored: %s", vm->id, microvm_state_name(to),
                   e ? e->text : "");
-        if (to != MICROVM_TERMINATED)
+        if (to == MICROVM_SUSPENDING)
             return r;
     }
     pthread_mutex_lock(&vm->lock);
     log_info("microvm", "%s: %s -> %s%s%s", vm->id, microvm_state_name(vm->state),
              microvm_state_name(to), reason ? ": " : "", reason ? reason : "");
     vm->state = to;
-    if (to == MICROVM_SUSPENDED)
+    vm->unstored = r < 0;
+    if (to == MICROVM_SUSPENDED || to == MICROVM_TERMINATED)
         vm->suspended_at = clock_real_ms();
     pthread_cond_broadcast(&vm->changed);
     pthread_mutex_unlock(&vm->lock);
@@ -208,18 +259,52 @@ int vm_set_state(struct microvm *vm, enum microvm_state to, const char *reason, 
 /* ---- waiters ----------------------------------------------------------------------------------
  */
 
-static void fail_or_serve(struct microvm *vm, struct waiter *list)
+enum place { SERVE_NOW, KEEP_WAITING, RESUME_FOR_IT };
+
+/* Lock held. Whoever is told to wait is woken by the end of vm_operate(), which is sure to come
+ * while an operation runs or is wanted. */
+static enum place place_waiter(struct microvm *vm, struct waiter *w)
+{
+    bool busy = vm->operating || vm->wants;
+    switch (vm->state) {
+    case MICROVM_RUNNING:
+        if (!busy || (vm->agent && !agent_is_dead(vm->agent) && !(vm->wants & WANT_SUSPEND)))
+            return SERVE_NOW;
+        break;
+    case MICROVM_PENDING:
+        return busy ? KEEP_WAITING : SERVE_NOW;
+    case MICROVM_SUSPENDING:
+    case MICROVM_SUSPENDED:
+        break;
+    case MICROVM_TERMINATING:
+    case MICROVM_TERMINATED:
+        return SERVE_NOW;
+    }
+    if (vm->set.auto_resume && !w->asked) {
+        w->asked = true;
+        return RESUME_FOR_IT;
+    }
+    return busy ? KEEP_WAITING : SERVE_NOW;
+}
+
+/* Loop thread: tells the waiter what became of the VM, or queues it. */
+static void serve(struct microvm *vm, struct waiter *w)
 {
     pthread_mutex_lock(&vm->lock);
+    enum place place = place_waiter(vm, w);
     struct agent *a = vm->state == MICROVM_RUNNING && vm->agent ? agent_ref(vm->agent) : NULL;
     enum microvm_connect_status st =
         vm->state == MICROVM_SUSPENDED ? MICROVM_CONNECT_SUSPENDED : MICROVM_CONNECT_FAILED;
+    if (place != SERVE_NOW) {
+        w->next = vm->waiters;
+        vm->waiters = w;
+    }
     pthread_mutex_unlock(&vm->lock);
-    while (list) {
-        struct waiter *w = list;
-        list = w->next;
+    if (place == SERVE_NOW) {
         w->fn(a ? MICROVM_CONNECT_OK : st, a, w->arg);
         free(w);
+    } else if (place == RESUME_FOR_IT) {
+        vm_want(vm, WANT_RESUME);
     }
     agent_unref(a);
 }
@@ -231,7 +316,11 @@ static void serve_waiters(void *arg)
     struct waiter *list = vm->waiters;
     vm->waiters = NULL;
     pthread_mutex_unlock(&vm->lock);
-    fail_or_serve(vm, list);
+    while (list) {
+        struct waiter *w = list;
+        list = w->next;
+        serve(vm, w);
+    }
     microvm_unref(vm);
 }
 
@@ -239,36 +328,6 @@ void vm_wake_waiters(struct microvm *vm)
 {
     microvm_ref(vm);
     loop_post(vm->service->cfg.loop, serve_waiters, vm);
-}
-
-/* True when the VM runs or cannot be waited for; otherwise the waiter was queued. */
-static bool settled(struct microvm *vm, struct waiter *w, bool *resume)
-{
-    *resume = false;
-    switch (vm->state) {
-    case MICROVM_RUNNING:
-        if (vm->agent && !agent_is_dead(vm->agent) && !(vm->wants & WANT_SUSPEND))
-            return true;
-        break;
-    case MICROVM_PENDING:
-        break;
-    case MICROVM_SUSPENDING:
-    case MICROVM_SUSPENDED:
-        if (!vm->set.auto_resume && !(vm->wants & WANT_RESUME))
-            return true;
-        *resume = true;
-        break;
-    case MICROVM_TERMINATING:
-    case MICROVM_TERMINATED:
-        return true;
-    }
-    if (vm->state == MICROVM_RUNNING && !vm->operating)
-        return true; /* the session died and nobody is mending it */
-    if (vm->state == MICROVM_RUNNING)
-        *resume = vm->set.auto_resume; /* about to be suspended: come back */
-    w->next = vm->waiters;
-    vm->waiters = w;
-    return false;
 }
 
 void microvm_connect(struct microvm *vm,
@@ -281,12 +340,5 @@ void microvm_connect(struct microvm *vm,
         return;
     }
     *w = (struct waiter){.fn = fn, .arg = arg};
-    bool resume;
-    pthread_mutex_lock(&vm->lock);
-    bool now = settled(vm, w, &resume);
-    pthread_mutex_unlock(&vm->lock);
-    if (now)
-        fail_or_serve(vm, w);
-    else if (resume)
-        vm_want(vm, WANT_RESUME);
+    serve(vm, w);
 }
