@@ -141,11 +141,35 @@ class Daemon:
         """Uploads a zip of {path: text or bytes}, creates the image, waits; the version body."""
         lam = self.client("lambda-microvms")
         self.upload(f"{name}.zip", make_zip(files))
+        self.forget_image(name)
         arn = lam.create_microvm_image(
             name=name, baseImageArn=BASE_IMAGE, buildRoleArn=BUILD_ROLE,
             codeArtifact={"uri": f"s3://e2e/{name}.zip"},
             resources=[{"minimumMemoryInMiB": 512}], **create)["imageArn"]
         return self.wait_image(arn)
+
+    def forget_image(self, name):
+        """A home that outlives the session may hold the image, and what a failed test left of it."""
+        lam = self.client("lambda-microvms")
+        arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:microvm-image:{name}"
+        try:
+            lam.get_microvm_image(imageIdentifier=arn)
+        except lam.exceptions.ResourceNotFoundException:
+            return
+        for vm in lam.list_microvms(imageIdentifier=arn)["items"]:
+            if vm["state"] != "TERMINATED":
+                lam.terminate_microvm(microvmIdentifier=vm["microvmId"])
+                self.wait_state(vm["microvmId"], "TERMINATED")
+        lam.delete_microvm_image(imageIdentifier=arn)
+
+        def gone():
+            try:
+                lam.get_microvm_image(imageIdentifier=arn)
+            except lam.exceptions.ResourceNotFoundException:
+                return True
+            return False
+
+        wait_for(f"{name} deleted", 30, gone)
 
     def upload(self, key, data):
         s3 = self.client("s3")
