@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/qemu/machine.h"
-#include "engine/tsc.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -189,7 +189,7 @@ static int watch_all(struct machine *m, struct err *e)
 /* {"child-pid": N}; written before the program starts. */
 static int read_child_pid(int fd, int timeout_ms, pid_t *ret)
 {
-    char text[256];
+    char text[256] = "";
     size_t n = 0;
     int64_t deadline = clock_mono_ms() + timeout_ms;
     while (n < sizeof text - 1 && !memchr(text, '}', n)) {
