@@ -86,9 +86,9 @@ static int set_clock(int64_t ns, struct err *e)
 static int reseed(const char *text, struct err *e)
 {
     struct buf raw = BUF_INIT(ENTROPY_MAX);
-    struct {
-        struct rand_pool_info info;
-        char room[ENTROPY_MAX];
+    union {
+        struct rand_pool_info info; /* ends in an array without a size */
+        char room[sizeof(struct rand_pool_info) + ENTROPY_MAX];
     } pool = {0};
     int r = base64_decode(&raw, text, strlen(text));
     if (r < 0 || raw.len < 32) {

@@ -48,6 +48,14 @@ static int send_request(int fd, const struct request *q)
     return send(fd, q, sizeof *q, 0) == sizeof *q ? 0 : -errno;
 }
 
+/* NLMSG_NEXT() would do, but for clang's warning about its cast. */
+static struct nlmsghdr *next_message(struct nlmsghdr *h, unsigned *left)
+{
+    unsigned n = NLMSG_ALIGN(h->nlmsg_len);
+    *left -= n < *left ? n : *left;
+    return (struct nlmsghdr *)(void *)((char *)h + n);
+}
+
 /* Collects the ids of one family's connections to elsewhere. */
 static int dump(int fd, uint8_t family, struct buf *found)
 {
@@ -63,7 +71,7 @@ static int dump(int fd, uint8_t family, struct buf *found)
         if (n < 0)
             return -errno;
         struct nlmsghdr *h = (struct nlmsghdr *)(void *)in;
-        for (unsigned left = (unsigned)n; NLMSG_OK(h, left) && r == 0; h = NLMSG_NEXT(h, left)) {
+        for (unsigned left = (unsigned)n; NLMSG_OK(h, left) && r == 0; h = next_message(h, &left)) {
             if (h->nlmsg_type == NLMSG_DONE)
                 return 0;
             if (h->nlmsg_type == NLMSG_ERROR) {
