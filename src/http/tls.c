@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * OpenSSL reads the socket itself, through a BIO of ours (the library's own would raise SIGPIPE
- * when a client has gone). What it writes is gathered: a record is 16 KiB at most, and one send(2)
- * per record was two thirds of the time a large download took.
+ * when a client has gone). What it writes is gathered: a record is 16 KiB at most, and a large
+ * download would otherwise be one send(2) per record.
  */
 #include "http/tls.h"
 
