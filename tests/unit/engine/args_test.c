@@ -55,7 +55,8 @@ struct expect {
 
 /* Every word here stands for a measured pitfall or a boundary. */
 static const struct expect expects[] = {
-    {"tsc_early_khz=2300000 no_timer_check lpj=9200000 mitigations=off", true, false, false},
+    {"tsc_early_khz=2300000 tsc=reliable no_timer_check lpj=9200000 mitigations=off", true, false,
+     false},
     {"-kernel /m/kernel -initrd /m/initramfs", true, false, false},
     {"-incoming defer", false, true, true},
     {"share=on,mem-path=/m/memory", true, false, false},
