@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "engine/kvm_probe.h"
 
 #define CGROUP2_MAGIC 0x63677270
 #define MIB (1024 * 1024)
@@ -191,43 +192,20 @@ static void check_cgroups(const struct cli *c, struct finding *f)
               "cgroup v2 is not mounted: limits of microVMs are process limits only");
 }
 
-static bool cpu_flag(const char *wanted)
-{
-    FILE *file = fopen("/proc/cpuinfo", "re");
-    char line[8192];
-    bool yes = false;
-    while (file && !yes && fgets(line, sizeof line, file)) {
-        char *flags = strncmp(line, "flags", 5) == 0 ? strchr(line, ':') : NULL;
-        for (char *save, *w = flags ? strtok_r(flags, " \n", &save) : NULL; w && !yes;
-             w = strtok_r(NULL, " \n", &save))
-            yes = strcmp(w, wanted) == 0;
-    }
-    if (file)
-        fclose(file);
-    return yes;
-}
-
 static void check_kvm(const struct cli *c, struct finding *f)
 {
     (void)c;
-    bool hardware = cpu_flag("vmx") || cpu_flag("svm");
-    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-    if (fd < 0 && errno == EACCES && hardware)
+    struct kvm_probe p;
+    kvm_probe(&p);
+    if (p.real)
+        found(f, FINDING_OK, NULL,
+              "%s; the software engine is used until the KVM engine is part of this release",
+              p.text);
+    else if (p.present && !p.opens && p.cpu_flag)
         found(f, FINDING_NOTE, "sudo usermod -aG kvm $USER  # then log in again",
               "/dev/kvm may not be opened by this user; the software engine is used");
-    else if (fd < 0)
-        found(f, FINDING_NOTE, NULL, "no /dev/kvm (%s); the software engine is used",
-              strerror(errno));
-    else if (!hardware)
-        found(f, FINDING_NOTE, NULL,
-              "/dev/kvm opens, but the CPU has neither vmx nor svm: without hardware behind it, it "
-              "is slower than emulation; the software engine is used");
     else
-        found(f, FINDING_OK, NULL,
-              "/dev/kvm with hardware behind it; the software engine is used until the KVM engine "
-              "is part of this release");
-    if (fd >= 0)
-        close(fd);
+        found(f, FINDING_NOTE, NULL, "%s; the software engine is used", p.text);
 }
 
 /* ---- service ----------------------------------------------------------------------------------
