@@ -108,6 +108,8 @@ static void answer_bare(struct service_call *c, int status)
 /* Splits "Name: value\r\n" lines; -EINVAL when one is not of that form. */
 static int reply_fields(struct service_call *c, struct fields *f)
 {
+    if (!c->pub.reply_headers.len)
+        return 0;
     const char *p = c->pub.reply_headers.data, *end = p + c->pub.reply_headers.len;
     while (p < end) {
         const char *nl = memchr(p, '\n', (size_t)(end - p));

@@ -21,7 +21,7 @@ int frame_put(struct buf *out, int type, const void *p, size_t n)
 
 int frame_put_all(struct buf *out, int type, const void *p, size_t n)
 {
-    const char *s = p;
+    const char *s = n ? p : "";
     do {
         size_t part = n < WIRE_MAX_FRAME_DATA ? n : WIRE_MAX_FRAME_DATA;
         int r = frame_put(out, type, s, part);
