@@ -56,8 +56,10 @@ int boot_lend(const char *name, const char *text, struct err *e)
     for (size_t i = 0; i < ARRAY_LEN(KEPT); i++)
         if (strcmp(KEPT[i], name) == 0)
             fd = kept_fds[i];
-    if (fd < 0)
-        fd = own = open_lent(name);
+    if (fd < 0) {
+        own = open_lent(name);
+        fd = own;
+    }
     size_t n = strlen(text);
     if (fd < 0 || ftruncate(fd, 0) < 0 || pwrite(fd, text, n, 0) != (ssize_t)n)
         return err_set_errno(e, errno, "cannot write the container's %s", name);

@@ -171,6 +171,20 @@ static int make_request(struct buf *out, int64_t port, const char *path, const c
     return r;
 }
 
+/* A string body goes out as it is, anything else as JSON text; null and nothing are no body. */
+static int put_request(struct buf *out, int64_t port, const char *path, const char *host,
+                       const json_t *body)
+{
+    if (!body || json_is_null(body))
+        return make_request(out, port, path, host, NULL);
+    if (json_is_string(body))
+        return make_request(out, port, path, host, json_string_value(body));
+    char *text = json_text(body);
+    int r = make_request(out, port, path, host, text);
+    free(text);
+    return r;
+}
+
 static void begin(struct hook *h, uint16_t port, int64_t timeout_ms)
 {
     const struct sockaddr_in to = {
@@ -195,14 +209,8 @@ void guest_hook(struct guest *g, struct stream *st, const json_t *req)
         stream_error(st, 400, "a hook needs a port, a path and a timeout");
         return;
     }
-    CLEANUP(cleanup_free)
-    char *text = NULL;
-    if (json_is_string(body))
-        text = strdup(json_string_value(body));
-    else if (body && !json_is_null(body))
-        text = json_text(body);
     struct hook *h = calloc(1, sizeof *h);
-    if (!h || make_request(&h->out, port, path, host, text) < 0) {
+    if (!h || put_request(&h->out, port, path, host, body) < 0) {
         if (h)
             buf_done(&h->out);
         free(h);

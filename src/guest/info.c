@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* INFO and STATS. */
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
 #include <unistd.h>
@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "guest/guest.h"
+#include "guest/numbers.h"
 #include "proto/wire.h"
 
 void guest_info(struct guest *g, struct stream *st, const json_t *body UNUSED)
@@ -20,21 +21,22 @@ void guest_info(struct guest *g, struct stream *st, const json_t *body UNUSED)
                           g->app.state != APP_NONE));
 }
 
-static int64_t meminfo_kib(const char *text, const char *key)
-{
-    const char *p = strstr(text, key);
-    long long v = 0;
-    return p && sscanf(p + strlen(key), " %lld kB", &v) == 1 ? v : 0;
-}
-
-/* Busy time of all processors, from the first line of /proc/stat. */
+/* Busy time of all processors, from the first line of /proc/stat: user nice system idle iowait irq
+ * softirq, in clock ticks. */
 static int64_t cpu_ms(const char *text)
 {
-    long long user = 0, nice = 0, sys = 0, idle = 0, wait = 0, irq = 0, soft = 0;
-    if (sscanf(text, "cpu %lld %lld %lld %lld %lld %lld %lld", &user, &nice, &sys, &idle, &wait,
-               &irq, &soft) != 7)
-        return 0;
-    return (user + nice + sys + irq + soft) * 1000 / sysconf(_SC_CLK_TCK);
+    uint64_t ticks = 0;
+    const char *p = strncmp(text, "cpu ", 4) == 0 ? text + 4 : "";
+    for (int i = 0; i < 7; i++) {
+        char *end;
+        uint64_t v = strtoull(p, &end, 10);
+        if (end == p)
+            return 0;
+        if (i != 3 && i != 4)
+            ticks += v;
+        p = end;
+    }
+    return (int64_t)(ticks * 1000 / (uint64_t)sysconf(_SC_CLK_TCK));
 }
 
 void guest_stats(struct guest *g UNUSED, struct stream *st, const json_t *body UNUSED)
@@ -46,9 +48,10 @@ void guest_stats(struct guest *g UNUSED, struct stream *st, const json_t *body U
     else
         stream_json(st, 200,
                     json_pack("{s:I, s:I, s:I, s:I}", "uptimeMs", (json_int_t)clock_mono_ms(),
-                              "memTotalKiB", (json_int_t)meminfo_kib(mem.data, "MemTotal:"),
-                              "memAvailableKiB", (json_int_t)meminfo_kib(mem.data, "MemAvailable:"),
-                              "cpuMs", (json_int_t)cpu_ms(cpu.data)));
+                              "memTotalKiB", (json_int_t)number_after(mem.data, "MemTotal:", 0),
+                              "memAvailableKiB",
+                              (json_int_t)number_after(mem.data, "MemAvailable:", 0), "cpuMs",
+                              (json_int_t)cpu_ms(cpu.data)));
     buf_done(&mem);
     buf_done(&cpu);
 }

@@ -223,5 +223,9 @@ int launch_exec(const struct launch *l, int sock, struct err *e)
         r = become(l, &ids, e);
     if (r < 0)
         return r;
-    return exec_in_path(l, with_home(l->env, ids.home), e);
+    char **env = with_home(l->env, ids.home);
+    r = exec_in_path(l, env, e);
+    if (env != l->env)
+        free(env);
+    return r;
 }

@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "guest/listeners.h"
 
-#include <stdio.h>
-#include <string.h>
-
 #include "base/fs.h"
+#include "guest/numbers.h"
 
 #define STATE_LISTEN 0x0a
 #define TABLE_MAX (4 * 1024 * 1024)
@@ -21,14 +19,10 @@ static size_t add_port(uint16_t list[LISTENERS_MAX], size_t n, uint16_t port)
 
 size_t listeners_parse(const char *text, uint16_t list[LISTENERS_MAX], size_t n)
 {
-    for (const char *line = text; line && *line; line = strchr(line, '\n')) {
-        line += *line == '\n';
-        unsigned port, state;
-        if (sscanf(line, " %*u: %*32[0-9A-Fa-f]:%4x %*32[0-9A-Fa-f]:%*4x %2x", &port, &state) ==
-                2 &&
-            state == STATE_LISTEN)
-            n = add_port(list, n, (uint16_t)port);
-    }
+    struct tcp_line line;
+    while (tcp_line_next(&text, &line))
+        if (line.state == STATE_LISTEN)
+            n = add_port(list, n, (uint16_t)line.local_port);
     return n;
 }
 

@@ -185,8 +185,10 @@ void session_free(struct session *s)
 {
     if (!s)
         return;
-    while (s->streams)
-        stream_free(s->streams);
+    for (struct stream *st = s->streams, *next; st; st = next) {
+        next = st->next; /* a closing stream touches no other */
+        stream_free(st);
+    }
     nghttp2_session_del(s->h2);
     free(s);
 }

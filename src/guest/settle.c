@@ -13,6 +13,7 @@
 #include "base/fs.h"
 #include "guest/guest.h"
 #include "guest/listeners.h"
+#include "guest/numbers.h"
 
 #define PERIOD_MS 100
 #define SAMPLES 31 /* three seconds and one */
@@ -37,10 +38,9 @@ struct settle {
 static int64_t cpu_us(void)
 {
     struct buf b = BUF_INIT(65536);
-    long long v = 0;
-    if (fs_read_file(GUEST_CGROUP "/app/cpu.stat", &b, NULL) == 0 &&
-        sscanf(b.data, "usage_usec %lld", &v) != 1)
-        v = 0;
+    int64_t v = 0;
+    if (fs_read_file(GUEST_CGROUP "/app/cpu.stat", &b, NULL) == 0)
+        v = (int64_t)number_after(b.data, "usage_usec ", 0);
     buf_done(&b);
     return v;
 }

@@ -9,13 +9,11 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <limits.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -23,6 +21,7 @@
 
 #include "base/buf.h"
 #include "base/fs.h"
+#include "guest/numbers.h"
 
 #define SOCK_DESTROY_MSG 21 /* SOCK_DESTROY of <linux/sock_diag.h> */
 #define STATES (~(1u << TCP_LISTEN | 1u << TCP_CLOSE | 1u << TCP_TIME_WAIT))
@@ -105,64 +104,54 @@ static int destroy(int fd, const struct inet_diag_msg *m)
     return er->error == -ENOENT ? 0 : er->error; /* it ended by itself meanwhile */
 }
 
-/* Whether a line of /proc/net/tcp or tcp6 is a connection to elsewhere: remote address, state. */
-static bool line_is_remote(const char *line)
+static const char *const TABLES[] = {"/proc/net/tcp", "/proc/net/tcp6"};
+
+/* A connection to elsewhere. Words are printed in host order: an address's first byte is the last
+ * one of a word. */
+static bool is_remote(const struct tcp_line *l)
 {
-    char addr[40];
-    unsigned state;
-    if (sscanf(line, " %*u: %*[0-9A-Fa-f]:%*x %39[0-9A-Fa-f]:%*x %x", addr, &state) != 2)
-        return false;
-    size_t n =
-        strlen(addr); /* words in host order: the first byte of an address is a word's last */
-    bool v4 = n == 8, mapped = n == 32 && strncmp(addr, "0000000000000000FFFF0000", 24) == 0;
-    bool loopback = (v4 || mapped) ? strcmp(addr + n - 2, "7F") == 0
-                                   : strcmp(addr, "00000000000000000000000001000000") == 0;
-    return state < 32 && STATES >> state & 1 && !loopback;
+    size_t n = strlen(l->remote);
+    bool mapped = n == 32 && strncmp(l->remote, "0000000000000000FFFF0000", 24) == 0;
+    bool loopback = n == 8 || mapped ? strcmp(l->remote + n - 2, "7F") == 0
+                                     : strcmp(l->remote, "00000000000000000000000001000000") == 0;
+    return l->state < 32 && STATES >> l->state & 1 && !loopback;
 }
 
-static bool tables_have_remote(void)
+static bool is_listener(const struct tcp_line *l)
 {
-    static const char *const tables[] = {"/proc/net/tcp", "/proc/net/tcp6"};
-    bool found = false;
-    for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
-        struct buf b = BUF_INIT(4 * 1024 * 1024);
-        if (fs_read_file(tables[i], &b, NULL) == 0)
-            for (const char *line = b.data; line && !found; line = strchr(line + 1, '\n'))
-                found = line_is_remote(line);
-        buf_done(&b);
-    }
-    return found;
+    return l->state == TCP_LISTEN;
 }
 
-unsigned sockdiag_listeners(void)
+static unsigned count_lines(bool (*wanted)(const struct tcp_line *l))
 {
-    static const char *const tables[] = {"/proc/net/tcp", "/proc/net/tcp6"};
-    unsigned n = 0, state;
-    for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
+    unsigned n = 0;
+    for (size_t i = 0; i < ARRAY_LEN(TABLES); i++) {
         struct buf b = BUF_INIT(4 * 1024 * 1024);
-        if (fs_read_file(tables[i], &b, NULL) == 0)
-            for (const char *line = b.data; line; line = strchr(line + 1, '\n'))
-                n += sscanf(line, " %*u: %*[0-9A-Fa-f]:%*x %*[0-9A-Fa-f]:%*x %x", &state) == 1 &&
-                     state == TCP_LISTEN;
+        struct tcp_line line;
+        if (fs_read_file(TABLES[i], &b, NULL) == 0)
+            for (const char *text = b.data; tcp_line_next(&text, &line);)
+                n += wanted(&line);
         buf_done(&b);
     }
     return n;
 }
 
-/* TCP sockets in use, listeners included, by the kernel's own count: two small files. */
-static unsigned sockets_in_use(void)
+unsigned sockdiag_listeners(void)
 {
-    static const char *const files[] = {"/proc/net/sockstat", "/proc/net/sockstat6"};
-    unsigned total = 0;
+    return count_lines(is_listener);
+}
+
+/* TCP sockets in use, listeners included, by the kernel's own count: two small files. Unknown
+ * counts as many: then we look. */
+static uint64_t sockets_in_use(void)
+{
+    static const char *const files[][2] = {{"/proc/net/sockstat", "TCP: inuse"},
+                                           {"/proc/net/sockstat6", "TCP6: inuse"}};
+    uint64_t total = 0;
     for (size_t i = 0; i < ARRAY_LEN(files); i++) {
         struct buf b = BUF_INIT(65536);
-        unsigned n = UINT_MAX / 2;
-        const char *line = NULL;
-        if (fs_read_file(files[i], &b, NULL) == 0)
-            line = strstr(b.data, i == 0 ? "TCP: " : "TCP6: ");
-        if (line && sscanf(line, i == 0 ? "TCP: inuse %u" : "TCP6: inuse %u", &n) != 1)
-            n = UINT_MAX / 2;
-        total += n; /* unknown counts as many: then we look */
+        bool read = fs_read_file(files[i][0], &b, NULL) == 0;
+        total += read ? number_after(b.data, files[i][1], UINT32_MAX) : UINT32_MAX;
         buf_done(&b);
     }
     return total;
@@ -181,7 +170,7 @@ int sockdiag_kill_remote(unsigned listeners, unsigned *killed, struct err *e)
     int r = dump(fd, AF_INET, &found);
     if (r == 0)
         r = dump(fd, AF_INET6, &found);
-    if (r == -ENOENT && !tables_have_remote())
+    if (r == -ENOENT && count_lines(is_remote) == 0)
         r = 0;
     if (r < 0)
         (void)err_set_errno(e, -r, "cannot list connections");

@@ -53,7 +53,7 @@ struct directory {
  */
 static int read_zip64(const struct zip *z, uint64_t eocd, struct directory *d, struct err *e)
 {
-    unsigned char loc[20], rec[56];
+    unsigned char loc[20] = {0}, rec[56] = {0};
     if (eocd < sizeof loc)
         return err_set(e, EBADMSG, "the archive has no directory");
     int r = read_at(z, eocd - sizeof loc, loc, sizeof loc, e);
@@ -132,7 +132,7 @@ int zip_read_index(struct zip *z, struct err *e)
         return err_set(e, EBADMSG, "the archive has more than %d entries", UNPACK_MAX_ENTRIES);
     uint64_t at = d.at;
     for (uint64_t i = 0; i < d.count; i++) {
-        unsigned char h[CENTRAL_LEN];
+        unsigned char h[CENTRAL_LEN] = {0};
         static char name[65536];
         r = read_at(z, at, h, sizeof h, e);
         if (r < 0)

@@ -189,7 +189,7 @@ int agent_call(struct agent *a, const char *method, const char *path, const json
 {
     struct call *c = NULL;
     int r = call_new(a, method, path, body, &c, e);
-    if (r < 0)
+    if (r < 0 || !c)
         return r;
     int64_t deadline = deadline_after(timeout_ms);
     loop_post(a->loop, call_begin, c);

@@ -408,7 +408,7 @@ int agent_exec(struct agent *a, const char *path, const json_t *spec, int timeou
     struct agent_stream *st = NULL;
     int64_t deadline = deadline_after(timeout_ms);
     int r = agent_stream_open(a, "POST", path, &st, e);
-    if (r < 0)
+    if (r < 0 || !st)
         return r;
     CLEANUP(cleanup_free)
     char *text = json_text(spec);

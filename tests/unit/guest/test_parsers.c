@@ -16,6 +16,7 @@
 #include "guest/listeners.h"
 #include "guest/logring.h"
 #include "guest/modules.h"
+#include "guest/numbers.h"
 #include "guest/user.h"
 
 static const char PASSWD[] = "root:x:0:0:root:/root:/bin/bash\n"
@@ -127,6 +128,31 @@ static void listening_ports(void **state)
     assert_int_equal(ports[1], 5000);
     assert_int_equal(listeners_parse(v6, ports, n), 2);
     assert_int_equal(listeners_parse("", ports, 0), 0);
+}
+
+static void kernel_numbers(void **state)
+{
+    (void)state;
+    static const char text[] = "MemTotal:      481432 kB\nTCP: inuse 5 orphan 0\nBad: x\nEnd:";
+    assert_int_equal(number_after(text, "MemTotal:", 0), 481432);
+    assert_int_equal(number_after(text, "TCP: inuse", 0), 5);
+    assert_int_equal(number_after(text, "Bad:", 7), 7);
+    assert_int_equal(number_after(text, "End:", 7), 7);
+    assert_int_equal(number_after(text, "Nope:", 7), 7);
+    const char *table = "head\n 12: 0100007F:1F90 0A00000A:0050 01 x\n"
+                        "1: 0100007F:1F901 0A00000A:0050 01 x\n1: zz\n"
+                        "0: 00000000000000000000000000000000:1388 "
+                        "0000000000000000FFFF00000100007F:8000 06 0";
+    struct tcp_line l;
+    assert_int_equal(tcp_line_next(&table, &l), 1);
+    assert_int_equal(l.local_port, 8080);
+    assert_int_equal(l.state, 1);
+    assert_string_equal(l.remote, "0A00000A");
+    assert_int_equal(tcp_line_next(&table, &l), 1);
+    assert_int_equal(l.local_port, 5000);
+    assert_int_equal(l.state, 6);
+    assert_string_equal(l.remote, "0000000000000000FFFF00000100007F");
+    assert_int_equal(tcp_line_next(&table, &l), 0);
 }
 
 static void hook_answers(void **state)
@@ -264,6 +290,7 @@ int main(void)
         cmocka_unit_test(many_groups_are_bounded),
         cmocka_unit_test(module_order),
         cmocka_unit_test(listening_ports),
+        cmocka_unit_test(kernel_numbers),
         cmocka_unit_test(hook_answers),
         cmocka_unit_test(ring_keeps_the_newest),
         cmocka_unit_test(specs),
