@@ -119,8 +119,8 @@ int hex_decode(void *out, size_t n, const char *hex)
 
 static bool unreserved(char c)
 {
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-           c == '-' || c == '.' || c == '_' || c == '~';
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '-' ||
+           c == '.' || c == '_' || c == '~';
 }
 
 int percent_encode(struct buf *out, const char *s, size_t n, const char *keep)
@@ -145,7 +145,7 @@ int percent_decode(struct buf *out, const char *s, size_t n)
         }
         int hi = n - i > 2 ? hex_digit(s[i + 1]) : -1;
         int lo = hi < 0 ? -1 : hex_digit(s[i + 2]);
-        char c = lo < 0 ? '\0' : (char)(hi << 4 | lo);
+        char c = (char)(lo < 0 ? 0 : hi << 4 | lo);
         if (!c)
             return -EINVAL;
         r = buf_add(out, &c, 1);
