@@ -124,6 +124,7 @@ static void fill_spec(struct app *app, const struct net_policy *policy, struct e
         .n_disks = 1,
         .network = true,
         .policy = policy,
+        .end_when_full = true,
     };
 }
 
@@ -346,6 +347,7 @@ static int start_app(struct build *b, const char *disk, const char *snapshot, st
     if (r < 0 && atomic_load(&app.exited))
         r = err_set(e, EIO, "The application exited with code %d before it was ready",
                     app.exit_code);
+    r = builder_explain(&app.machine, r, e);
     builder_stop(&app.machine);
     return r;
 }
@@ -376,6 +378,7 @@ static int validate(struct build *b, const char *disk, const char *snapshot, str
         r = guest_resumed(app.machine.agent, b->row.id, true, e);
     if (r == 0)
         r = call_until_ready(b, app.machine.agent, &VALIDATE, timeout_s, NULL, e);
+    r = builder_explain(&app.machine, r, e);
     builder_stop(&app.machine);
     if (r == 0)
         build_phase(b, "validate", start);

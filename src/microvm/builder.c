@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/digest.h"
 #include "base/fs.h"
@@ -54,6 +55,7 @@ static void fill_spec(const struct microvm_service *s, const char *id, const cha
         .vcpus = service_vcpus(s, BUILDER_MEMORY_MIB),
         .n_disks = BUILDER_SLOTS,
         .network = true,
+        .end_when_full = true,
     };
 }
 
@@ -87,6 +89,7 @@ static int boot_and_freeze(struct microvm_service *s, const char *home, const ch
         agent_close(b.agent);
     if (r == 0)
         r = engine_snapshot(b.machine, snapshot, e);
+    r = builder_explain(&b, r, e);
     builder_stop(&b); /* the directory is the caller's */
     return r;
 }
@@ -200,6 +203,7 @@ int builder_start(struct microvm_service *s, const struct builder_disks *d, stru
     r = fs_mkdir_p(ret->dir, 0700, e);
     if (r == 0)
         r = thaw(ret, home, d, e);
+    r = builder_explain(ret, r, e);
     if (r < 0)
         builder_stop(ret);
     return r < 0 ? err_wrap(e, "build machine") : 0;
@@ -217,6 +221,20 @@ void builder_stop(struct builder *b)
     if (b->dir[0] && fs_remove_tree(b->dir, NULL) < 0)
         log_warn("build", "cannot remove %s", b->dir);
     *b = (struct builder){0};
+}
+
+int builder_explain(struct builder *b, int r, struct err *e)
+{
+    struct err why = {0};
+    if (r >= 0 || !b->machine)
+        return r;
+    /* The session ends a little earlier than the machine. */
+    for (int waited = 0; r == -EPIPE && waited < 2000 && engine_machine_alive(b->machine);
+         waited += 20)
+        usleep(20000);
+    if (!engine_machine_alive(b->machine) && engine_machine_unpause(b->machine, &why) == -ENOSPC)
+        return err_copy(e, &why);
+    return r;
 }
 
 void builds_interrupt(struct microvm_service *s)

@@ -181,6 +181,8 @@ void builder_stop(struct builder *b); /* kills; removes the directory; zeroed is
 /* Makes b known to builds_interrupt(), as soon as it has a machine; builder_start() does it by
  * itself. -ECANCELED once the service is closing. */
 int builder_enlist(struct builder *b, struct err *e) MUST_CHECK;
+/* The result r of work on a machine, or the better reason: that it ended for lack of space. */
+int builder_explain(struct builder *b, int r, struct err *e);
 /* Removes half-made snapshots of the build machine and those of other guest kits. */
 void builders_sweep(struct microvm_service *s);
 

@@ -115,6 +115,7 @@ static int scan_in_machine(struct build *b, json_t **ret, struct err *e)
         r = add_text(b, m.agent, &sc, result, "Dockerfile", e);
     if (r == 0)
         r = add_text(b, m.agent, &sc, result, ".dockerignore", e);
+    r = builder_explain(&m, r, e);
     builder_stop(&m);
     buf_done(&sc.file);
     if (r == 0)

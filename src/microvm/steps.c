@@ -286,6 +286,7 @@ static int run_step(struct build *b, const struct plan_step *s, struct stage_dis
         r = layer_commit(b->service, s->key, overlay, disk->path, sizeof disk->path, e);
         disk->format = ENGINE_DISK_OVERLAY;
     }
+    r = builder_explain(&m, r, e);
     builder_stop(&m);
     return r;
 }

@@ -178,15 +178,27 @@ static int write_everything(struct machine *m, struct frozen *f, struct manifest
     return r;
 }
 
+static void set_freezing(struct machine *m, bool freezing)
+{
+    pthread_mutex_lock(&m->lock);
+    m->freezing = freezing;
+    pthread_mutex_unlock(&m->lock);
+}
+
 static int stop_and_write(struct machine *m, struct frozen *f, struct manifest *mf, struct err *e)
 {
+    set_freezing(m, true);
     int r = machine_call(m, "stop", NULL, e);
-    if (r < 0)
+    if (r < 0) {
+        set_freezing(m, false);
         return r;
+    }
     r = lift_limits(m, e);
     if (r == 0)
         r = write_everything(m, f, mf, e);
     struct err ignored; /* the first error is the one to report */
+    if (r < 0)
+        set_freezing(m, false);
     if (r < 0 && machine_alive(m) && machine_call(m, "cont", NULL, &ignored) < 0)
         machine_kill(m);
     return r;

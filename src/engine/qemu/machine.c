@@ -68,7 +68,8 @@ int machine_new(struct engine *en, struct reaper *r, const struct engine_spec *s
     m->vmm.pidfd = m->net.pidfd = -1;
     m->vmm_gone = m->net_gone = true;
     m->next_id = 1;
-    m->spec = (struct engine_spec){.on_exit = s->on_exit, .on_exit_arg = s->on_exit_arg};
+    m->spec = (struct engine_spec){
+        .on_exit = s->on_exit, .on_exit_arg = s->on_exit_arg, .end_when_full = s->end_when_full};
     qmp_reader_init(&m->qmp);
     snprintf(m->id, sizeof m->id, "%s", s->id);
     machine_watch_init(m);
@@ -103,8 +104,9 @@ int machine_gone(struct machine *m, struct err *e)
         return err_set(e, EPIPE, "machine %s is ending", m->id);
     const char *said = m->stderr_tail.text;
     pthread_mutex_lock(&m->lock);
+    int code = strcmp(m->note, MACHINE_NO_SPACE) == 0 ? ENOSPC : EPIPE;
     if (m->note[0])
-        err_set(e, EPIPE, "machine %s ended: %s", m->id, m->note);
+        err_set(e, code, "machine %s ended: %s", m->id, m->note);
     else if (m->expected)
         err_set(e, EPIPE, "machine %s has ended", m->id);
     else if (strncmp(said, "bwrap:", 6) == 0)
@@ -112,7 +114,7 @@ int machine_gone(struct machine *m, struct err *e)
     else
         err_set(e, EPIPE, "machine %s ended%s%s", m->id, said[0] ? ": " : "", said);
     pthread_mutex_unlock(&m->lock);
-    return -EPIPE;
+    return -code;
 }
 
 static void deadline_after(struct timespec *t, int ms)

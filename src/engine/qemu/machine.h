@@ -53,7 +53,7 @@ struct machine {
     struct overlay_chain disks[ENGINE_DISKS_MAX];
     bool disk_read_only[ENGINE_DISKS_MAX];
     struct qemu_args args; /* points into this structure */
-    struct watch on_vmm, on_net, on_qmp, on_console, on_stderr;
+    struct watch on_vmm, on_net, on_qmp, on_console, on_stderr, on_retry;
     int console_file;
     size_t console_bytes;
     struct machine_tail console_tail, stderr_tail;
@@ -65,6 +65,7 @@ struct machine {
     enum machine_state state;
     bool returned; /* engine_boot() and friends have handed it out: on_exit is owed */
     bool expected; /* its end is */
+    bool freezing; /* it is stopped on purpose: a full disk must not let it go on */
     bool greeted;
     bool vmm_gone, net_gone;
     struct proc vmm, net; /* vmm: the sandbox around QEMU, or QEMU itself */
@@ -77,6 +78,8 @@ struct machine {
     char note[160];    /* why we ended it, "" = we did not */
     struct proc_exit exit;
 };
+
+#define MACHINE_NO_SPACE "no space left on the disk of the host" /* a note that means ENOSPC */
 
 /* machine.c: life */
 int machine_new(struct engine *en, struct reaper *r, const struct engine_spec *s,

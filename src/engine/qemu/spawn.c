@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -175,7 +176,11 @@ static int watch_all(struct machine *m, struct err *e)
 {
     m->on_vmm.fd = m->vmm.pidfd;
     m->on_net.fd = m->net.pidfd;
-    struct watch *const all[] = {&m->on_qmp, &m->on_console, &m->on_stderr, &m->on_net, &m->on_vmm};
+    m->on_retry.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (m->on_retry.fd < 0)
+        return err_set_errno(e, errno, "timer");
+    struct watch *const all[] = {&m->on_qmp,   &m->on_console, &m->on_stderr,
+                                 &m->on_retry, &m->on_net,     &m->on_vmm};
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
         if (all[i]->fd < 0)
             continue;

@@ -13,9 +13,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "base/log.h"
 #include "engine/qemu/machine.h"
 
 enum { CONSOLE_FILE_MAX = 512 * 1024 };
@@ -138,6 +140,52 @@ static void take_event(struct machine *m, const struct qmp_message *msg)
     }
 }
 
+static void end_machine(struct machine *m, const char *why)
+{
+    pthread_mutex_lock(&m->lock);
+    if (!m->note[0])
+        snprintf(m->note, sizeof m->note, "%.*s", (int)sizeof m->note - 1, why);
+    if (m->vm_pidfd >= 0)
+        proc_signal(&(struct proc){.pidfd = m->vm_pidfd}, SIGKILL);
+    else if (!m->vmm_gone)
+        proc_signal(&m->vmm, SIGKILL);
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* QEMU has paused the machine in front of a write that found no space. */
+static bool is_full(const struct qmp_message *msg)
+{
+    const char *action = json_get_str(msg->data, "action");
+    return msg->kind == QMP_EVENT && strcmp(msg->name, "BLOCK_IO_ERROR") == 0 && action &&
+           strcmp(action, "stop") == 0;
+}
+
+static void pause_for_space(struct machine *m)
+{
+    static const struct itimerspec once = {.it_value.tv_sec = 1};
+    if (m->spec.end_when_full)
+        end_machine(m, MACHINE_NO_SPACE);
+    else if (timerfd_settime(m->on_retry.fd, 0, &once, NULL) == 0)
+        log_warn("engine", "%s: paused: %s", m->id, MACHINE_NO_SPACE);
+}
+
+/* The write is done again; no space again means the same event again. */
+static void retry_ready(struct watch *w)
+{
+    struct machine *m = CONTAINER_OF(w, struct machine, on_retry);
+    struct buf line = BUF_INIT(QMP_LINE_MAX);
+    uint64_t times;
+    if (read(w->fd, &times, sizeof times) < 0)
+        return;
+    pthread_mutex_lock(&m->lock);
+    bool go = !m->freezing && m->on_qmp.fd >= 0; /* a freeze that fails lets it go on by itself */
+    if (go && qmp_write(&line, "cont", NULL, 0) == 0 &&
+        send(m->on_qmp.fd, line.data, line.len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        log_warn("engine", "%s: cannot be told to go on: %s", m->id, strerror(errno));
+    pthread_mutex_unlock(&m->lock);
+    buf_done(&line);
+}
+
 static void take_message(struct machine *m, struct qmp_message *msg)
 {
     pthread_mutex_lock(&m->lock);
@@ -148,18 +196,6 @@ static void take_message(struct machine *m, struct qmp_message *msg)
     else
         take_answer(m, msg);
     pthread_cond_broadcast(&m->changed);
-    pthread_mutex_unlock(&m->lock);
-}
-
-static void end_machine(struct machine *m, const char *why)
-{
-    pthread_mutex_lock(&m->lock);
-    if (!m->note[0])
-        snprintf(m->note, sizeof m->note, "%.*s", (int)sizeof m->note - 1, why);
-    if (m->vm_pidfd >= 0)
-        proc_signal(&(struct proc){.pidfd = m->vm_pidfd}, SIGKILL);
-    else if (!m->vmm_gone)
-        proc_signal(&m->vmm, SIGKILL);
     pthread_mutex_unlock(&m->lock);
 }
 
@@ -176,6 +212,8 @@ static bool qmp_feed(struct machine *m, const char *p, size_t n)
             return false;
         }
         if (r == 1) {
+            if (is_full(&msg))
+                pause_for_space(m);
             take_message(m, &msg);
             qmp_message_done(&msg);
         }
@@ -255,6 +293,7 @@ static void finish(struct machine *m)
         ;
     stop_watching(m, &m->on_console);
     stop_watching(m, &m->on_stderr);
+    stop_watching(m, &m->on_retry);
     stop_qmp(m);
     pthread_mutex_lock(&m->lock);
     describe_exit(m, &x);
@@ -277,6 +316,10 @@ static void vmm_ended(struct watch *w)
     pthread_mutex_lock(&m->lock);
     int r = proc_wait(&m->vmm, -1, &m->exit); /* readable: does not block */
     m->vmm_gone = r == 0;
+    /* Its memory is a file: a page of it for which there is no space is a bus error. */
+    if (!m->expected && !m->note[0] &&
+        (m->exit.signal == SIGBUS || (m->base.en->sandbox && m->exit.code == 128 + SIGBUS)))
+        memcpy(m->note, MACHINE_NO_SPACE, sizeof MACHINE_NO_SPACE);
     if (!m->net_gone)
         proc_signal(&m->net, SIGKILL);
     bool all = m->vmm_gone && m->net_gone;
@@ -314,4 +357,5 @@ void machine_watch_init(struct machine *m)
     m->on_qmp = (struct watch){-1, qmp_ready};
     m->on_console = (struct watch){-1, console_ready};
     m->on_stderr = (struct watch){-1, stderr_ready};
+    m->on_retry = (struct watch){-1, retry_ready};
 }
