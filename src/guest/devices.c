@@ -32,6 +32,7 @@ static const struct rule FORBIDDEN[] = {
     {false, 1, 1}, {false, 1, 2}, {false, 1, 4}, {false, 0, ANY}};
 
 #define PROG_MAX 64
+#define TASKS_PER_MIB 8
 
 struct prog {
     struct bpf_insn insn[PROG_MAX];
@@ -111,6 +112,18 @@ static int attach(int cgroup, const struct prog *p, struct err *e)
     return 0;
 }
 
+/* A fork bomb must leave room for the agent: eight tasks per MiB of memory, 4096 in 512 MiB. */
+static int limit_tasks(int cgroup, struct err *e)
+{
+    char text[32];
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    int n = snprintf(text, sizeof text, "%ld", pages / ((1 << 20) / size) * TASKS_PER_MIB);
+    CLEANUP(cleanup_close) int fd = openat(cgroup, "pids.max", O_WRONLY | O_CLOEXEC);
+    if (fd < 0 || write(fd, text, (size_t)n) != n)
+        return err_set_errno(e, errno, "cannot limit the number of tasks");
+    return 0;
+}
+
 int devices_make_cgroup(const char *path, bool all, struct err *e)
 {
     if (mkdir(path, 0755) < 0) {
@@ -125,6 +138,8 @@ int devices_make_cgroup(const char *path, bool all, struct err *e)
     struct prog p = {.n = 0};
     build(&p, all, init_port_major());
     int r = attach(fd, &p, e);
+    if (r == 0)
+        r = limit_tasks(fd, e);
     if (r < 0)
         rmdir(path);
     return r;

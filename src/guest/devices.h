@@ -7,9 +7,10 @@
 
 #include "base/err.h"
 
-/* Makes the cgroup at path (if missing) with a device program attached. Default capabilities: only
- * Docker's devices may be opened (mknod stays allowed, as there). all: anything but memory, I/O
- * ports, kernel log writing through /dev/kmsg excepted, and the major number of virtio ports. */
+/* Makes the cgroup at path (if missing) with a limit on tasks and a device program. Default
+ * capabilities: only Docker's devices may be opened (mknod stays allowed, as there). all: anything
+ * but memory, I/O ports, kernel log writing through /dev/kmsg excepted, and the major number of
+ * virtio ports. */
 int devices_make_cgroup(const char *path, bool all, struct err *e) MUST_CHECK;
 
 #endif

@@ -23,6 +23,7 @@
 #include "proto/wire.h"
 
 #define NOBODY 65534
+#define MEMORY_MAX (768ul << 20) /* an archive may ask for a dictionary of 4 GiB */
 #define CAP(c) (1u << (c))
 #define COPY_CAPS                                                                                  \
     (CAP(CAP_CHOWN) | CAP(CAP_DAC_OVERRIDE) | CAP(CAP_FOWNER) | CAP(CAP_FSETID) | CAP(CAP_MKNOD) | \
@@ -53,11 +54,11 @@ static int set_caps(unsigned keep, struct err *e)
 static int lock_up(enum mode mode, struct err *e)
 {
     const char *root = mode == MODE_COPY ? GUEST_STAGE_ROOT : GUEST_RUN_DIR "/empty";
-    const struct rlimit files = {1024, 1024}, procs = {0, 0};
+    const struct rlimit files = {1024, 1024}, procs = {0, 0}, memory = {MEMORY_MAX, MEMORY_MAX};
     if (chroot(root) < 0 || chdir("/") < 0)
         return err_set_errno(e, errno, "cannot change root to %s", root);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || setrlimit(RLIMIT_NOFILE, &files) < 0 ||
-        setrlimit(RLIMIT_NPROC, &procs) < 0)
+        setrlimit(RLIMIT_NPROC, &procs) < 0 || setrlimit(RLIMIT_AS, &memory) < 0)
         return err_set_errno(e, errno, "cannot set limits");
     if (mode == MODE_COPY)
         return set_caps(COPY_CAPS, e);
