@@ -35,7 +35,14 @@ static void on_wake(uv_async_t *handle)
         p->fn(p->arg);
         free(p);
     }
-    if (atomic_load(&l->stopping))
+    if (!atomic_load(&l->stopping))
+        return;
+    pthread_mutex_lock(&l->lock);
+    bool more = l->head != NULL; /* posted before the stop, while the list above ran */
+    pthread_mutex_unlock(&l->lock);
+    if (more)
+        uv_async_send(&l->wake);
+    else
         uv_stop(&l->uv);
 }
 
