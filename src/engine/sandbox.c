@@ -91,5 +91,8 @@ void sandbox_preload(struct argv *a, int fd, const char *inside)
 
 void sandbox_end(struct argv *a)
 {
+    /* The root is a tmpfs: writable, it would be the host's memory for the taking. */
+    argv_add(a, "--remount-ro");
+    argv_add(a, "/");
     argv_add(a, "--");
 }

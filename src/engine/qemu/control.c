@@ -12,6 +12,9 @@
 #include "base/clock.h"
 #include "engine/qemu/machine.h"
 
+/* A stop waits for the disk: a busy one is slow, not dead. */
+enum { CALL_TIMEOUT_MS = 60000 };
+
 static struct timespec after_ms(int ms)
 {
     struct timespec t;
@@ -123,7 +126,7 @@ int machine_call(struct machine *m, const char *name, json_t *args, struct err *
     int slot = machine_command(m, name, args, -1, e);
     if (slot < 0)
         return slot;
-    int r = machine_answer(m, slot, 10000, NULL, e);
+    int r = machine_answer(m, slot, CALL_TIMEOUT_MS, NULL, e);
     return r < 0 ? err_wrap(e, "%s", name) : 0;
 }
 

@@ -189,11 +189,8 @@ static int stop_and_write(struct machine *m, struct frozen *f, struct manifest *
 {
     set_freezing(m, true);
     int r = machine_call(m, "stop", NULL, e);
-    if (r < 0) {
-        set_freezing(m, false);
-        return r;
-    }
-    r = lift_limits(m, e);
+    if (r == 0)
+        r = lift_limits(m, e);
     if (r == 0)
         r = write_everything(m, f, mf, e);
     struct err ignored; /* the first error is the one to report */

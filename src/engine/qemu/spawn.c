@@ -226,15 +226,20 @@ static uint64_t largest_disk(const struct machine *m)
 }
 
 /* What holds without cgroups: a guest that owns its QEMU cannot dump core into our directories,
- * grow a file past what its disks need (a full overlay has 1/1000 of tables), or open many. */
+ * grow a file past what its disks need (a full overlay has 1/1000 of tables), take memory without
+ * end, or open many files. */
 static void limit_process(const struct machine *m, pid_t pid)
 {
     uint64_t file = largest_disk(m) + largest_disk(m) / 64 + (UINT64_C(256) << 20);
+    /* Guest memory, translation cache, heap, and the stacks of up to 64 threads of disk work. */
+    uint64_t data = ((uint64_t)m->args.memory_mib << 20) + (UINT64_C(1536) << 20);
     const struct {
         enum __rlimit_resource what;
         rlim_t max;
     } limits[] = {
-        {RLIMIT_CORE, 0}, {RLIMIT_FSIZE, file}, {RLIMIT_NOFILE, 512}, {RLIMIT_MEMLOCK, 0}};
+        {RLIMIT_CORE, 0},     {RLIMIT_FSIZE, file}, {RLIMIT_DATA, data},
+        {RLIMIT_NOFILE, 512}, {RLIMIT_MEMLOCK, 0},
+    };
     for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
         struct rlimit l = {limits[i].max, limits[i].max};
         (void)prlimit(pid, limits[i].what, &l, NULL); /* a second line of defence only */
