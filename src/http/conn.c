@@ -28,10 +28,19 @@
 #define STALL_MS 60000 /* without progress while flushing a last response */
 #define GRACE_MS 5000  /* for an answer to a peer that half-closed: it may as well be gone */
 #define TICK_MS 500
+#define BODY_PROGRESS 4096 /* bytes; a body that brings fewer in body_timeout_ms has stalled */
 #define READS_PER_RUN 16
 #define TURNS_PER_RUN 8
 
-enum timer_kind { TIMER_NONE, TIMER_HEADER, TIMER_GRACE, TIMER_TICK, TIMER_STALL, TIMER_LINGER };
+enum timer_kind {
+    TIMER_NONE,
+    TIMER_HEADER,
+    TIMER_BODY,
+    TIMER_GRACE,
+    TIMER_TICK,
+    TIMER_STALL,
+    TIMER_LINGER
+};
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 #define PREFACE_LEN (sizeof preface - 1)
@@ -45,6 +54,7 @@ struct http_conn {
     enum timer_kind timer_kind;
     uint64_t timer_exchanges; /* session's count when the header timer was started */
     size_t timer_out;         /* bytes waiting when the stall timer was started */
+    uint64_t timer_received;  /* session's count when the body timer was started */
     struct session *session;  /* owned; NULL until the protocol is known */
     char first[PREFACE_LEN];
     size_t first_n;
@@ -119,7 +129,7 @@ static void on_timer(uv_timer_t *timer)
     struct http_conn *c = timer->data;
     enum timer_kind kind = c->timer_kind;
     c->timer_kind = TIMER_NONE;
-    if (!c->session || (kind != TIMER_HEADER && kind != TIMER_TICK)) {
+    if (!c->session || (kind != TIMER_HEADER && kind != TIMER_BODY && kind != TIMER_TICK)) {
         conn_destroy(c);
         return;
     }
@@ -139,6 +149,18 @@ static void timer_set(struct http_conn *c, enum timer_kind kind, uint64_t ms)
         uv_timer_start(&c->timer, on_timer, ms, 0);
 }
 
+/* Whether the body timer applies; it starts again as the body makes progress. */
+static bool body_timed(struct http_conn *c, bool *restart)
+{
+    if (!c->server->limits.body_timeout_ms || !c->session->vt->wants_body(c->session))
+        return false;
+    *restart =
+        c->timer_kind != TIMER_BODY || c->session->received - c->timer_received >= BODY_PROGRESS;
+    if (*restart)
+        c->timer_received = c->session->received;
+    return true;
+}
+
 static void timer_update(struct http_conn *c, enum session_state state)
 {
     uint64_t exchanges = c->session ? c->session->exchanges : 0;
@@ -153,6 +175,8 @@ static void timer_update(struct http_conn *c, enum session_state state)
         want = TIMER_GRACE, ms = GRACE_MS;
     } else if (state == SESSION_BUSY && c->session->want_tick) {
         want = TIMER_TICK, ms = TICK_MS;
+    } else if (state == SESSION_BUSY && body_timed(c, &restart)) {
+        want = TIMER_BODY, ms = c->server->limits.body_timeout_ms;
     } else if (state >= SESSION_LINGER && out) {
         want = TIMER_STALL, ms = STALL_MS;
         restart = out < c->timer_out;

@@ -96,11 +96,15 @@ static int framing_check(const struct framing *f, int version, uint64_t *length)
     return 0;
 }
 
-/* Origin form, asterisk form, or absolute form, whose authority then overrides Host
+/* Never a tunnel: a response to CONNECT has no body, whatever its fields say (RFC 9112 §6.3), and
+ * nobody behind us is asked to open one.
+ * Origin form, asterisk form, or absolute form, whose authority then overrides Host
  * (RFC 9112 §3.2.2). */
 static int target_read(struct slice url, const char *method, struct http_request *r)
 {
     static const char *const schemes[] = {"http://", "https://"};
+    if (strcmp(method, "CONNECT") == 0)
+        return 400;
     if (url.n && url.p[0] == '/') {
         r->target = url;
         return 0;

@@ -189,6 +189,7 @@ static void on_body(const char *p, size_t n, void *arg)
     struct h1_exchange *x = s->x;
     if (!x || x->aborted)
         return;
+    s->base.received += n;
     x->expect_continue = false;
     if (!x->ended && x->base.ops->on_body)
         x->base.ops->on_body(&x->base, p, n, x->base.ctx);
@@ -364,6 +365,12 @@ static enum session_state h1_state(const struct session *base)
     return s->x->upgraded ? SESSION_TUNNEL : SESSION_BUSY;
 }
 
+static bool h1_wants_body(const struct session *base)
+{
+    const struct h1_session *s = CONTAINER_OF(base, const struct h1_session, base);
+    return s->x && !s->x->req_ended && !s->x->paused && !s->x->ended;
+}
+
 static void h1_timeout(struct session *base)
 {
     struct h1_session *s = CONTAINER_OF(base, struct h1_session, base);
@@ -396,6 +403,7 @@ static const struct session_vt h1_session_vt = {
     .work = h1_work,
     .want_read = h1_want_read,
     .state = h1_state,
+    .wants_body = h1_wants_body,
     .timeout = h1_timeout,
     .kill = h1_kill,
     .free = h1_free,

@@ -37,6 +37,7 @@ struct h2_stream {
     struct h2_session *session;
     struct h2_stream *next, **prev; /* session's list */
     int32_t id;
+    bool begun;     /* its header block is complete: it counts as open */
     bool known;     /* the user has seen it */
     bool closed;    /* nghttp2 has forgotten it */
     bool too_large; /* header limit exceeded */
@@ -58,7 +59,7 @@ struct h2_session {
     struct session base;
     nghttp2_session *ng; /* owned */
     struct h2_stream *streams;
-    unsigned n_streams;
+    unsigned n_begun;
     bool attention; /* some stream has something to report in work() */
     bool dead, draining;
     int64_t flood_at_ms;
@@ -91,8 +92,6 @@ static struct h2_stream *stream_new(struct h2_session *s, int32_t id)
     if (st->next)
         st->next->prev = &st->next;
     s->streams = st;
-    s->n_streams++;
-    s->base.exchanges++;
     return st;
 }
 
@@ -101,7 +100,7 @@ static void stream_free(struct h2_stream *st)
     *st->prev = st->next;
     if (st->next)
         st->next->prev = st->prev;
-    st->session->n_streams--;
+    st->session->n_begun -= st->begun;
     fields_done(&st->fields);
     fields_done(&st->trailers);
     buf_done(&st->method);
@@ -370,6 +369,15 @@ static bool authority_read(struct h2_stream *st, struct http_request *r)
     return !r->authority.n || field_authority_valid(r->authority);
 }
 
+/* nghttp2 looks at the form of :path for http and https only; with any other scheme it could be
+ * what HTTP/1.1 would take for an absolute target. */
+static bool target_valid(const struct http_request *r)
+{
+    if (!r->target.n)
+        return false;
+    return r->target.p[0] == '/' || (slice_eq(r->target, "*") && slice_eq(r->method, "OPTIONS"));
+}
+
 static void request_begin(struct h2_stream *st, bool end)
 {
     struct h2_session *s = st->session;
@@ -382,10 +390,13 @@ static void request_begin(struct h2_stream *st, bool end)
         .n_headers = st->fields.n,
         .expects_body = !end,
     };
+    st->begun = true;
+    s->n_begun++;
+    s->base.exchanges++;
     st->head_only = slice_eq(r.method, "HEAD");
     if (st->too_large) {
         bare_status(st, 431);
-    } else if (!r.target.n || slice_eq(r.method, "CONNECT") || !authority_read(st, &r)) {
+    } else if (!target_valid(&r) || slice_eq(r.method, "CONNECT") || !authority_read(st, &r)) {
         bare_status(st, 400);
     } else {
         st->known = true;
@@ -418,6 +429,7 @@ static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t
     struct h2_session *s = user;
     struct h2_stream *st = nghttp2_session_get_stream_user_data(ng, id);
     (void)flags;
+    s->base.received += n;
     if (!st || !st->known || st->ended) {
         nghttp2_session_consume(ng, id, n);
         if (st && (st->dropped += n) > MAX_DROPPED)
@@ -630,7 +642,17 @@ static enum session_state h2_state(const struct session *base)
         return SESSION_DEAD;
     if (s->draining || (!nghttp2_session_want_read(s->ng) && !nghttp2_session_want_write(s->ng)))
         return SESSION_LINGER;
-    return s->n_streams ? SESSION_BUSY : SESSION_IDLE;
+    /* A block without an end is a head that does not come: the header timer's business. */
+    return s->n_begun ? SESSION_BUSY : SESSION_IDLE;
+}
+
+static bool h2_wants_body(const struct session *base)
+{
+    const struct h2_session *s = CONTAINER_OF(base, const struct h2_session, base);
+    for (const struct h2_stream *st = s->streams; st; st = st->next)
+        if (st->known && !st->in_end && !st->paused && !st->ended && !st->closed)
+            return true;
+    return false;
 }
 
 static void h2_timeout(struct session *base)
@@ -682,6 +704,7 @@ static const struct session_vt h2_session_vt = {
     .work = h2_work,
     .want_read = h2_want_read,
     .state = h2_state,
+    .wants_body = h2_wants_body,
     .timeout = h2_timeout,
     .tick = h2_tick,
     .kill = h2_kill,

@@ -67,6 +67,7 @@ struct http_limits {
     unsigned streams;           /* concurrent h2 streams per connection; default 128 */
     unsigned connections;       /* default 4096 */
     unsigned header_timeout_ms; /* from connection or previous response to complete header; 60 s */
+    unsigned body_timeout_ms;   /* for a few KiB of a body that is wanted; default 0 = for ever */
 };
 
 struct http_server_config {

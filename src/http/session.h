@@ -35,10 +35,11 @@ struct session_vt {
     void (*work)(struct session *s);
     bool (*want_read)(const struct session *s);
     enum session_state (*state)(const struct session *s);
-    void (*timeout)(struct session *s); /* the header timer ran out */
-    void (*tick)(struct session *s);    /* about twice a second while want_tick; may be NULL */
-    void (*kill)(struct session *s);    /* the connection is gone: every exchange is closed */
-    void (*free)(struct session *s);    /* after kill() */
+    bool (*wants_body)(const struct session *s); /* a request's body is not complete, nor paused */
+    void (*timeout)(struct session *s);          /* the header or body timer ran out */
+    void (*tick)(struct session *s); /* about twice a second while want_tick; may be NULL */
+    void (*kill)(struct session *s); /* the connection is gone: every exchange is closed */
+    void (*free)(struct session *s); /* after kill() */
 };
 
 struct session_env {
@@ -55,6 +56,7 @@ struct session {
     struct session_env env;
     struct queue out;
     uint64_t exchanges; /* begun so far: lets the driver see one that came and went */
+    uint64_t received;  /* body bytes so far */
     bool want_tick;
     bool shut_write; /* after out is sent, half-close (a finished upgrade) */
 };

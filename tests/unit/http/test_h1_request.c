@@ -61,6 +61,7 @@ static const struct row rows[] = {
      "GET / a k|host=a,x=a\tb,||E;"},
 
     {"no host", "GET / HTTP/1.1\r\n\r\n", 400, ""},
+    {"connect", "CONNECT / HTTP/1.1\r\nHost: a\r\n\r\n", 400, ""},
     {"two hosts", "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400, ""},
     {"bad host", "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400, ""},
     {"userinfo host", "GET / HTTP/1.1\r\nHost: a@b\r\n\r\n", 400, ""},

@@ -265,6 +265,51 @@ static void test_timeouts(void **state)
     rig_stop(&r);
 }
 
+/* A preface, SETTINGS, and a HEADERS frame without END_HEADERS: a head that never ends. */
+static void test_h2_half_head(void **state)
+{
+    static const char half[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+                               "\0\0\1\1\1\0\0\0\1\x82";
+    struct rig r;
+    struct buf out = {0};
+    struct http_limits l = {.header_timeout_ms = 300};
+    (void)state;
+    rig_start(&r, app, &l, false, true);
+    int fd = rig_connect(&r);
+    assert_int_equal(write(fd, half, sizeof half - 1), sizeof half - 1);
+    int64_t begun = clock_mono_ms();
+    rig_read(fd, &out, NULL);
+    assert_in_range(clock_mono_ms() - begun, 250, 5000);
+    close(fd);
+    buf_done(&out);
+    rig_stop(&r);
+}
+
+static void test_body_timeout(void **state)
+{
+    struct rig r;
+    struct buf out = {0};
+    struct http_limits l = {.body_timeout_ms = 300};
+    (void)state;
+    rig_start(&r, app, &l, false, true);
+    int fd = rig_connect(&r), steady = rig_connect(&r);
+    rig_send(fd, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 90000\r\n\r\n");
+    rig_send(steady, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 50000\r\n\r\n");
+    char part[5000];
+    memset(part, 'p', sizeof part);
+    for (int i = 0; i < 10; i++) { /* progress: the limit is for standing still */
+        usleep(100 * 1000);
+        assert_int_equal(write(steady, part, sizeof part), sizeof part);
+        (void)!send(fd, "x", 1, MSG_NOSIGNAL); /* a trickle is not */
+    }
+    rig_read(steady, &out, "0\r\n\r\n");
+    rig_read(fd, &out, NULL); /* returns: the server has hung up */
+    close(fd), close(steady);
+    buf_done(&out);
+    app_all_closed();
+    rig_stop(&r);
+}
+
 static void test_client_gone(void **state)
 {
     struct rig r;
@@ -405,6 +450,7 @@ int main(void)
         cmocka_unit_test(test_h2_tls),           cmocka_unit_test(test_request_fields),
         cmocka_unit_test(test_trailers),         cmocka_unit_test(test_pipelining),
         cmocka_unit_test(test_bad_requests),     cmocka_unit_test(test_timeouts),
+        cmocka_unit_test(test_h2_half_head),     cmocka_unit_test(test_body_timeout),
         cmocka_unit_test(test_client_gone),      cmocka_unit_test(test_half_close),
         cmocka_unit_test(test_upgrade),          cmocka_unit_test(test_backpressure),
         cmocka_unit_test(test_connection_limit), cmocka_unit_test(test_load),
