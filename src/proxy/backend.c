@@ -7,7 +7,12 @@
 static void *find(void *arg, struct slice label)
 {
     struct proxy_machines *m = arg;
-    return label.n ? microvm_find(m->service, label) : NULL;
+    char lower[64]; /* host names do not care about case (RFC 4343); labels in the store do */
+    if (!label.n || label.n > sizeof lower)
+        return NULL;
+    for (size_t i = 0; i < label.n; i++)
+        lower[i] = (char)tolower((unsigned char)label.p[i]);
+    return microvm_find(m->service, (struct slice){lower, label.n});
 }
 
 static void ref(void *vm)

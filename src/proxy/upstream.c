@@ -4,6 +4,9 @@
  * between is idle in the proxy's list, for a second at most: shorter than any server's keep-alive
  * time, so that a request hardly ever meets a connection that is being closed.
  *
+ * Not every application that closes a connection says so in its response. A request that cannot be
+ * sent twice must not be the one to find out: it gets a new connection, in place of an idle one.
+ *
  * An idle connection may occupy the only worker of a single-threaded application. Therefore it is
  * not kept while another connection to the same port has waited a while for its first byte.
  *
@@ -269,6 +272,10 @@ int upstream_get(struct request *q, struct agent *a)
 {
     struct proxy *p = q->p;
     struct upstream *up = q->retried ? NULL : find_idle(q);
+    if (up && a && !q->repeatable) {
+        upstream_abandon(up);
+        up = NULL;
+    }
     if (up) {
         up->reused = true;
         attach(up, q);

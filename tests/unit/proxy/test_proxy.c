@@ -400,6 +400,10 @@ static void test_reuse(void **state)
     check(&s, "", "for i in 1 2 3 4 5; do CURL TOKEN VM/hints; done", "okokokokok");
     assert_int_equal(atomic_load(&s.fake.opened), 1);
     assert_int_equal(atomic_load(&s.fake.tunnels), 1);
+    /* What cannot be sent twice gets a connection that nobody can have closed yet. */
+    check(&s, "", "CURL -d x TOKEN VM/echo", "x");
+    assert_int_equal(atomic_load(&s.fake.opened), 2);
+    assert_int_equal(atomic_load(&s.fake.tunnels), 1);
     for (int i = 0; i < 40 && atomic_load(&s.fake.tunnels); i++)
         usleep(100 * 1000);
     assert_int_equal(atomic_load(&s.fake.tunnels), 0);
