@@ -253,19 +253,33 @@ static const struct sigv4_credential *find_credential(const char *access_key, vo
     return strcmp(access_key, keys->credential.access_key) == 0 ? &keys->credential : NULL;
 }
 
-static int authenticate(struct s3_request *q, struct err *e)
+/* body_sha256 may be NULL: then everything but the body is checked. */
+static int verify(const struct http_call *h, const struct s3 *s3, const char *body_sha256,
+                  struct sigv4_result *ret, struct err *e)
 {
-    const struct http_call *h = q->http;
     const struct sigv4_request r = {
         .method = slice_from(h->method),
         .target = slice_from(h->target),
         .host = slice_from(h->authority),
         .headers = h->headers,
         .n_headers = h->n_headers,
-        .body_sha256 = h->body_sha256,
+        .body_sha256 = body_sha256,
     };
-    int rc = sigv4_verify(&r, SIGV4_S3, find_credential, (void *)(uintptr_t)q->s3->keys,
-                          clock_real_ms() / 1000, &q->auth, e);
+    return sigv4_verify(&r, SIGV4_S3, find_credential, (void *)(uintptr_t)s3->keys,
+                        clock_real_ms() / 1000, ret, e);
+}
+
+/* Whoever cannot sign does not get to fill the disk with what he sends. */
+bool s3_admit(const struct http_call *h, void *s3)
+{
+    struct sigv4_result auth;
+    struct err e = {0};
+    return verify(h, s3, NULL, &auth, &e) == 0;
+}
+
+static int authenticate(struct s3_request *q, struct err *e)
+{
+    int rc = verify(q->http, q->s3, q->http->body_sha256, &q->auth, e);
     if (rc < 0)
         q->error = s3_error_of_refusal(q->auth.refusal);
     return rc;
@@ -355,6 +369,8 @@ void s3_call(struct http_call *h, void *s3)
     http_call_header(h, "x-amz-request-id", "%s", q.request_id);
     h->head_only = strcmp(h->method, "HEAD") == 0;
     int r = authenticate(&q, &e);
+    if (r == 0 && h->refused) /* a moment ago it was: a signature of the future has come of age */
+        r = s3_fail(&q, S3_SIGNATURE, &e, NULL);
     if (r == 0)
         r = split_target(&q, &e);
     if (r == 0)

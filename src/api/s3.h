@@ -24,6 +24,7 @@ struct s3;
 int s3_open(const struct s3_config *c, struct s3 **ret, struct err *e) MUST_CHECK;
 void s3_close(struct s3 *s); /* after the last call; NULL is fine */
 void s3_call(struct http_call *c, void *s3);
+bool s3_admit(const struct http_call *c, void *s3); /* an http_admit_fn: signed by us, in time? */
 
 /* A microvm_artifact_open: a descriptor open for reading, or -ENOENT with a text that starts with
  * "S3_NO_SUCH_BUCKET: " or "S3_NO_SUCH_KEY: ". The contents stay what they are while it is open. */

@@ -34,6 +34,7 @@
 
 #define API_THREADS 64 /* an exec may hold one for long */
 #define API_QUEUE 512
+#define BODY_TIMEOUT_MS 60000
 #define IN_MEMORY_BODY (256U << 10)
 
 struct daemon {
@@ -155,6 +156,7 @@ static int listen_service(struct daemon *d, const char *address, long port,
         .address = address,
         .port = (uint16_t)port,
         .h2 = true,
+        .limits = {.body_timeout_ms = BODY_TIMEOUT_MS},
         .handler = http_service_handler(service),
     };
     int r = http_server_start(&c, ret, e);
@@ -173,6 +175,7 @@ static int open_s3(struct daemon *d, struct err *e)
     microvm_service_set_artifacts(d->microvms, s3_open_artifact, d->s3);
     struct http_service_config sc = {.workers = d->workers,
                                      .fn = s3_call,
+                                     .admit = s3_admit,
                                      .arg = d->s3,
                                      .max_body = S3_MAX_BODY,
                                      .max_in_memory = IN_MEMORY_BODY,

@@ -327,7 +327,7 @@ static void collect_next(struct service_call *c)
 static void on_body(struct http_exchange *x, const char *p, size_t n, void *ctx)
 {
     struct service_call *c = ctx;
-    if (c->answered)
+    if (c->answered || c->pub.refused)
         return;
     c->pub.body_size += n;
     if (c->pub.body_size > c->service->config.max_body) {
@@ -353,6 +353,8 @@ static void on_end(struct http_exchange *x, const struct http_header *trailers, 
 {
     struct service_call *c = ctx;
     (void)x, (void)trailers, (void)n;
+    if (c->pub.refused)
+        return;
     c->collected = true;
     collect_next(c);
 }
@@ -439,6 +441,10 @@ static void on_request(struct http_exchange *x, const struct http_request *r, vo
         answer_bare(c, 413);
     else if (copy_request(c, r) < 0)
         answer_bare(c, 503);
+    else if (r->expects_body && s->config.admit && !s->config.admit(&c->pub, s->config.arg)) {
+        c->pub.refused = true;
+        start_handler(c);
+    }
 }
 
 int http_service_new(const struct http_service_config *c, struct http_service **ret, struct err *e)

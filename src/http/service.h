@@ -15,6 +15,7 @@ struct http_call {
     const char *method, *target, *authority;
     const struct http_header *headers;
     size_t n_headers;
+    bool refused;    /* admit said no: body is empty whatever was sent */
     struct buf body; /* when body_fd < 0 */
     int body_fd;     /* spooled body, offset 0; closed after the handler unless set to -1 */
     uint64_t body_size;
@@ -34,9 +35,14 @@ void http_call_header(struct http_call *c, const char *name, const char *fmt, ..
 
 typedef void (*http_call_fn)(struct http_call *c, void *arg); /* on a worker thread */
 
+/* Asked on the loop when a request with a body has its head: may that body be taken? Else the
+ * handler runs at once, without a body, and has to refuse. Must be quick. */
+typedef bool (*http_admit_fn)(const struct http_call *c, void *arg);
+
 struct http_service_config {
     struct workers *workers; /* borrowed */
     http_call_fn fn;
+    http_admit_fn admit; /* NULL = everything */
     void *arg;
     uint64_t max_body;     /* larger: 413 */
     size_t max_in_memory;  /* larger bodies are spooled */

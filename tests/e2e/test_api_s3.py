@@ -201,3 +201,83 @@ def test_javascript_sdk(daemon, tmp_path):
     done = subprocess.run(["node", "--no-warnings", "s3.mjs", tmp_path / "body"], cwd=NODE,
                           env=daemon.env(), capture_output=True, text=True, timeout=120)
     assert done.stdout == "ok\n", done.stderr
+
+
+def raw_s3(daemon, request, body=b"", timeout=10):
+    import socket
+    host, _, port = daemon.info["s3"].removeprefix("http://").rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=timeout) as sock:
+        sock.sendall(request.replace("HOST", f"{host}:{port}").encode())
+        try:
+            for _ in range(0, len(body), 1 << 16):
+                sock.sendall(body[:1 << 16])
+        except ConnectionError:
+            pass
+        answer = b""
+        try:
+            while chunk := sock.recv(65536):
+                answer += chunk
+        except (ConnectionError, TimeoutError):
+            pass
+    return answer
+
+
+def test_unsigned_bodies_are_not_taken(daemon):
+    # Answered from the head alone: nobody fills the disk without a signature.
+    answer = raw_s3(daemon, "PUT /some/key HTTP/1.1\r\nHost: HOST\r\nContent-Length: 4000000000\r\n\r\n")
+    assert b" 403 " in answer and b"<Code>AccessDenied</Code>" in answer
+    answer = raw_s3(daemon, "PUT /some/key HTTP/1.1\r\nHost: HOST\r\nContent-Length: 4000000000\r\n"
+                    "Expect: 100-continue\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert code(client(daemon, secret="wrong" * 8).put_object, Bucket="e2e", Key="k",
+                Body=b"x" * 3_000_000) == ("SignatureDoesNotMatch", 403)
+
+
+@pytest.mark.parametrize("key", ["..", "../../etc/passwd", "a/../b", "/", "//", "a//b", "%2F", "%2e%2e/x", ".",
+                                 "ä/\u4e2d\u6587/\U0001f600", "a b+c&d=e?f#g", "x" * 1024, "\x01", "~", "'\"<>&;"])
+def test_odd_keys_are_only_names(daemon, key):
+    s3 = client(daemon)
+    s3.create_bucket(Bucket="odd-keys")
+    s3.put_object(Bucket="odd-keys", Key=key, Body=key.encode())
+    assert s3.get_object(Bucket="odd-keys", Key=key)["Body"].read() == key.encode()
+    listed = [o["Key"] for o in s3.list_objects_v2(Bucket="odd-keys", EncodingType="url")["Contents"]]
+    assert listed == [key] or [urllib.request.unquote(k) for k in listed] == [key], listed
+    s3.delete_object(Bucket="odd-keys", Key=key)
+    assert code(s3.get_object, Bucket="odd-keys", Key=key)[0] == "NoSuchKey"
+
+
+def test_keys_and_buckets_that_cannot_be(daemon):
+    s3 = client(daemon)
+    s3.create_bucket(Bucket="odd-keys")
+    assert code(s3.put_object, Bucket="odd-keys", Key="x" * 1025, Body=b"")[0] == "KeyTooLongError"
+    assert code(s3.put_object, Bucket="odd-keys", Key="a\0b", Body=b"")[1] == 400
+    for bucket in ("ab", "UPPER", "a..b", "-a-b", "127.0.0.1", "x" * 64, "a_b", "xn--abc", "abc-"):
+        with pytest.raises(Exception) as caught:  # some are stopped by the client already
+            s3.create_bucket(Bucket=bucket)
+        assert "InternalError" not in str(caught.value), bucket
+
+
+def test_hostile_xml(daemon):
+    import botocore.auth
+    import botocore.awsrequest
+    import botocore.credentials
+    env = daemon.env()
+    credentials = botocore.credentials.Credentials(env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
+    s3 = client(daemon)
+    s3.create_bucket(Bucket="odd-keys")
+    laughs = "<!DOCTYPE d [<!ENTITY a '" + "ha" * 50 + "'>" + "".join(
+        f"<!ENTITY {chr(98 + i)} '{('&' + chr(97 + i) + ';') * 10}'>" for i in range(9)) + "]>"
+    for body in (laughs + "<Delete><Object><Key>&j;</Key></Object></Delete>",
+                 "<!DOCTYPE d [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><Delete><Object><Key>&x;</Key></Object></Delete>",
+                 "<Delete>" * 100_000, "<Delete><Object>", "", "\0", "<Delete><Object></Object></Delete>",
+                 "<Delete>" + "<Object><Key>k</Key></Object>" * 1001 + "</Delete>"):
+        url = daemon.info["s3"] + "/odd-keys?delete="
+        request = botocore.awsrequest.AWSRequest("POST", url, data=body.encode())
+        botocore.auth.S3SigV4Auth(credentials, "s3", "us-east-1").add_auth(request)
+        try:
+            urllib.request.urlopen(urllib.request.Request(
+                url, body.encode(), dict(request.headers), method="POST"), timeout=20)
+            raise AssertionError(body[:60])
+        except urllib.error.HTTPError as e:
+            assert e.code == 400, (body[:60], e.code, e.read())
+    assert s3.list_buckets()["Buckets"]
