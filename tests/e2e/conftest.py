@@ -298,3 +298,16 @@ def tiny(daemon):
     image = daemon.build_image("tiny", {"Dockerfile": TINY_DOCKERFILE, "server": TINY_SERVER})
     assert image["state"] == "CREATED", daemon.build_reason(arn) or daemon.log_tail()
     return image["imageArn"]
+
+
+@pytest.fixture(scope="session")
+def probe(daemon):
+    """The image of probe.py. Its ARN."""
+    import probe as image
+    arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:microvm-image:probe"
+    lam = daemon.client("lambda-microvms")
+    if not any(i["name"] == "probe" and i["state"] == "CREATED"
+               for i in lam.list_microvm_images()["items"]):
+        made = daemon.build_image("probe", image.FILES)
+        assert made["state"] == "CREATED", daemon.build_reason(arn) or daemon.log_tail()
+    return arn
