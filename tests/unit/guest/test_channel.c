@@ -411,7 +411,8 @@ struct tunnel_test {
     int listener;
     struct agent_tunnel *t;
     struct sha256 *sent, *expect, *received;
-    uint64_t to_send, got;
+    uint64_t to_send;
+    _Atomic uint64_t got;
     bool paused, full;
     int status;
     atomic_int closes, ends;
