@@ -67,8 +67,8 @@ struct engine_spec {
     unsigned n_disks;
     bool network;                    /* a NIC and a tinderbox-net process */
     const struct net_policy *policy; /* for the NIC; NULL = net_policy_default() */
-    /* When the host's disk is full a machine that writes is paused and tries again every second; with
-     * this it ends at once. */
+    /* When the host's disk is full a machine that writes is paused and tries again every second;
+     * with this it ends at once. */
     bool end_when_full;
     void (*on_exit)(void *arg,
                     const struct engine_exit *x); /* once, for a machine that was returned */
