@@ -14,9 +14,9 @@ struct post {
 struct loop {
     uv_loop_t uv;
     uv_async_t wake;
-    pthread_mutex_t lock;       /* guards head, tail */
-    struct post *head, **tail;  /* owned posts, oldest first */
-    atomic_ulong thread;        /* pthread_t of loop_run(), 0 before it */
+    pthread_mutex_t lock;      /* guards head, tail */
+    struct post *head, **tail; /* owned posts, oldest first */
+    atomic_ulong thread;       /* pthread_t of loop_run(), 0 before it */
     atomic_bool stopping;
 };
 

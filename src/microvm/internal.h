@@ -224,6 +224,13 @@ struct microvm_service {
     struct builder *builders; /* running machines of builds, for builds_interrupt() */
 };
 
+/* recover.c: VMs whose state the crash has ended or kept; then the files nobody claims; then, with
+ * the service started, builds. */
+int recover_vms(struct microvm_service *s, struct err *e) MUST_CHECK;
+void recover_files(struct microvm_service *s);
+int recover_builds(struct microvm_service *s, struct err *e) MUST_CHECK;
+void row_copy(const struct store_microvm *r, struct store_microvm *ret); /* texts, too */
+
 /* By id; a new reference or NULL. Any thread. */
 struct microvm *registry_find_id(struct microvm_service *s, const char *id);
 int registry_add(struct microvm_service *s, struct microvm *vm) MUST_CHECK;
