@@ -4,7 +4,7 @@
  *
  * Threads: all functions block and may be called from any thread but a loop's; calls on one machine
  * must not overlap (engine_machine_kill() excepted: it may interrupt any of them). on_exit comes
- * on the engine's reaper thread.
+ * on the engine's reaper thread: it must neither block nor free the machine.
  *
  * Life: engine_boot | engine_restore | engine_resume -> running
  *       -> engine_snapshot | engine_suspend | engine_machine_kill | its own end -> ended
@@ -98,8 +98,10 @@ int engine_snapshot(struct engine_machine *m, const char *snapshot_dir, struct e
 /* A running private clone. s->disks must be the same in number, order and virtual size. */
 int engine_restore(struct engine *en, const struct engine_spec *s, const char *snapshot_dir,
                    struct engine_machine **ret, struct err *e) MUST_CHECK;
-/* Writes the whole state into state_dir (as for engine_snapshot) and ends the machine. A failure
- * before the end leaves it running. */
+/* Writes the state into state_dir (as for engine_snapshot) and ends the machine. A failure before
+ * the end leaves it running. state_dir needs nothing outside itself: the snapshot the machine came
+ * from may be deleted (its memory gets a second name there). After engine_resume() it may be
+ * deleted too. */
 int engine_suspend(struct engine_machine *m, const char *state_dir, struct err *e) MUST_CHECK;
 int engine_resume(struct engine *en, const struct engine_spec *s, const char *state_dir,
                   struct engine_machine **ret, struct err *e) MUST_CHECK;
