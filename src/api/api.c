@@ -9,9 +9,9 @@
  * The region is the one of the signature's credential scope. Objects are not bound to regions;
  * ARNs in replies carry the caller's, so that a client finds what it expects whatever it is set to.
  *
- * Limits: request target 32 KiB, body 960 KiB (exec: 8 MiB), JSON depth 32, lists 50 rows a page.
- * The API keeps no state of its own: everything is in the store, and pagination tokens carry their
- * cursor.
+ * Limits: request target 32 KiB, body 960 KiB (exec: 8 MiB, files: 1 GiB), JSON depth 32, lists 50
+ * rows a page. The API keeps no state of its own: everything is in the store, and pagination tokens
+ * carry their cursor.
  */
 #include "api/api.h"
 
@@ -47,6 +47,7 @@ int api_open(const struct api_config *c, struct api **ret, struct err *e)
     a->store = c->store;
     a->microvms = c->microvms;
     a->keys = c->keys;
+    a->spool_dir = c->spool_dir ? c->spool_dir : "/tmp";
     memcpy(a->account, account, ACCOUNT_LEN + 1);
     memcpy(a->domain, domain, strlen(domain) + 1);
     a->endpoint_port = c->endpoint_port;
@@ -101,6 +102,8 @@ static int authenticate(struct op_call *c, struct err *e)
 static int parse_body(struct op_call *c, json_t **ret, struct err *e)
 {
     struct http_call *h = c->http;
+    if (c->op->run == op_files_put) /* a tar: read where it is */
+        return 0;
     c->exception = EX_SERIALIZATION;
     size_t max = c->op->run == op_exec ? API_MAX_BODY : ORDINARY_BODY;
     int r = call_load_body(h, max);

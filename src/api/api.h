@@ -21,6 +21,7 @@ struct api_config {
     const char *account;    /* 12 digits; NULL = "000000000000" */
     const char *domain;     /* endpoints are "<label>.<domain>"; NULL = "microvm.localhost" */
     uint16_t endpoint_port; /* of the endpoint listener; named in endpoints unless 443 or 0 */
+    const char *spool_dir;  /* for files on their way; borrowed until api_close() */
     const char *guest_dir;  /* its time stamp dates the managed images */
 };
 
@@ -30,5 +31,8 @@ void api_close(struct api *a); /* after the last api_call(); NULL is fine */
 void api_call(struct http_call *c, void *api);
 
 #define API_MAX_BODY (8u * 1024 * 1024) /* request body: an exec's stdin fits */
+#define API_MAX_FILES (1ull << 30)      /* a tar of files, either way */
+/* Whether a request's body may have API_MAX_FILES bytes (http/service.h). */
+bool api_takes_large_body(struct slice method, struct slice target);
 
 #endif

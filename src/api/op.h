@@ -19,6 +19,7 @@ struct api {
     struct store *store;              /* borrowed */
     struct microvm_service *microvms; /* borrowed */
     const struct auth_keys *keys;     /* borrowed */
+    const char *spool_dir;            /* borrowed */
     char account[ACCOUNT_LEN + 1];
     char domain[256];
     uint16_t endpoint_port;
@@ -82,6 +83,8 @@ int op_connectors(struct op_call *c, json_t **ret, struct err *e);
 int op_status(struct op_call *c, json_t **ret, struct err *e);
 int op_logs(struct op_call *c, json_t **ret, struct err *e);
 int op_exec(struct op_call *c, json_t **ret, struct err *e);
+int op_files_get(struct op_call *c, json_t **ret, struct err *e);
+int op_files_put(struct op_call *c, json_t **ret, struct err *e);
 int op_stats(struct op_call *c, json_t **ret, struct err *e);
 
 #endif

@@ -64,6 +64,10 @@ const struct operation OPERATIONS[] = {
     {"TinderboxLogs", "GET", EXT "/logs/{kind}/{key}", 200, IN_LOGS, op_logs, false},
     {"TinderboxExec", "POST", EXT "/microvms/{microvmIdentifier}/exec", 200, IN_EXEC, op_exec,
      false},
+    {"TinderboxGetFiles", "GET", EXT "/microvms/{microvmIdentifier}/files", 200, IN_GET_FILES,
+     op_files_get, false},
+    {"TinderboxPutFiles", "PUT", EXT "/microvms/{microvmIdentifier}/files", 204, IN_PUT_FILES,
+     op_files_put, false},
     {"TinderboxStats", "GET", EXT "/microvms/{microvmIdentifier}/stats", 200, IN_MICROVM, op_stats,
      false},
 };

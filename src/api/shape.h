@@ -55,7 +55,8 @@ struct member {
 extern const struct member IN_CREATE_IMAGE[], IN_UPDATE_IMAGE[], IN_IMAGE[], IN_LIST_IMAGES[],
     IN_LIST_VERSIONS[], IN_VERSION[], IN_UPDATE_VERSION[], IN_LIST_BUILDS[], IN_BUILD[],
     IN_LIST_MANAGED[], IN_RUN[], IN_MICROVM[], IN_LIST_MICROVMS[], IN_AUTH_TOKEN[],
-    IN_SHELL_TOKEN[], IN_RESOURCE[], IN_TAG[], IN_UNTAG[], IN_NONE[], IN_LOGS[], IN_EXEC[];
+    IN_SHELL_TOKEN[], IN_RESOURCE[], IN_TAG[], IN_UNTAG[], IN_NONE[], IN_LOGS[], IN_EXEC[],
+    IN_GET_FILES[], IN_PUT_FILES[];
 
 #define VALIDATE_MAX_ITEMS 20 /* violations told in one answer; the count goes on */
 

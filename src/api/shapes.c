@@ -295,6 +295,8 @@ const struct member IN_UNTAG[] = {
 
 static const char *const LOG_KINDS[] = {"build", "microvm", NULL};
 static const struct shape LOG_KIND = ENUM(LOG_KINDS);
+static const char *const ONLY_TRUE[] = {"true", NULL};
+static const struct shape FLAG = ENUM(ONLY_TRUE);
 static const struct shape OFFSET = NUMBER(0, INT64_MAX);
 static const struct shape ARGUMENT = STRING(0, 131072);
 static const struct shape ARGUMENTS = LIST(ARGUMENT, 1, 1024);
@@ -321,5 +323,16 @@ const struct member IN_EXEC[] = {
     {"user", &USER, false, IN_BODY},
     {"stdin", &STDIN, false, IN_BODY},
     {"timeoutSeconds", &EXEC_TIMEOUT, false, IN_BODY},
+    END,
+};
+const struct member IN_GET_FILES[] = {
+    {"microvmIdentifier", &MICROVM_ID, true, IN_PATH},
+    {"path", &PATH, true, IN_QUERY},
+    {"list", &FLAG, false, IN_QUERY},
+    END,
+};
+const struct member IN_PUT_FILES[] = {
+    {"microvmIdentifier", &MICROVM_ID, true, IN_PATH},
+    {"path", &PATH, true, IN_QUERY},
     END,
 };

@@ -12,9 +12,9 @@
 #include <string.h>
 
 const struct verb *const cli_verbs[] = {
-    &verb_doctor, &verb_up,      &verb_down,   &verb_status, &verb_env,  &verb_build,
-    &verb_images, &verb_run,     &verb_ps,     &verb_logs,   &verb_exec, &verb_curl,
-    &verb_token,  &verb_suspend, &verb_resume, &verb_rm,
+    &verb_doctor, &verb_up,    &verb_down,    &verb_status, &verb_env,  &verb_build,
+    &verb_images, &verb_run,   &verb_ps,      &verb_logs,   &verb_exec, &verb_cp,
+    &verb_curl,   &verb_token, &verb_suspend, &verb_resume, &verb_rm,
 };
 const size_t cli_n_verbs = ARRAY_LEN(cli_verbs);
 

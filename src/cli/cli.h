@@ -46,7 +46,7 @@ struct verb {
 
 extern const struct verb verb_doctor, verb_up, verb_down, verb_status, verb_env, verb_build,
     verb_images, verb_run, verb_ps, verb_logs, verb_exec, verb_curl, verb_token, verb_suspend,
-    verb_resume, verb_rm;
+    verb_resume, verb_rm, verb_cp;
 
 extern const struct verb *const cli_verbs[];
 extern const size_t cli_n_verbs;

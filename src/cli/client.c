@@ -12,6 +12,7 @@
 
 #include "base/digest.h"
 #include "base/encode.h"
+#include "base/fs.h"
 
 struct request {
     const char *base, *method, *path;
@@ -20,12 +21,30 @@ struct request {
     int fd;           /* body when >= 0 */
     int64_t size;
     const char *sha256;
+    int to_fd; /* where the body of a success goes when > 0 */
 };
 
 void client_reply_done(struct client_reply *r)
 {
     buf_done(&r->body);
     *r = (struct client_reply){0};
+}
+
+struct sink {
+    CURL *h;
+    struct client_reply *reply;
+    int fd;
+};
+
+/* An error's body is a text for us in any case. */
+static size_t on_sink(char *p, size_t size, size_t n, void *arg)
+{
+    const struct sink *s = arg;
+    long status = 0;
+    curl_easy_getinfo(s->h, CURLINFO_RESPONSE_CODE, &status);
+    if (status >= 300)
+        return buf_add(&s->reply->body, p, size * n) < 0 ? 0 : size * n;
+    return fs_write_all(s->fd, p, size * n) < 0 ? 0 : size * n;
 }
 
 static size_t on_body(char *p, size_t size, size_t n, void *arg)
@@ -134,7 +153,9 @@ static void set_body(CURL *h, struct request *q)
 static int perform(const struct cli *c, CURL *h, struct request *q, struct client_reply *ret,
                    struct err *e)
 {
-    char url[4096], text[CURL_ERROR_SIZE] = "";
+    static char url[20000];
+    struct sink sink = {.h = h, .reply = ret, .fd = q->to_fd};
+    char text[CURL_ERROR_SIZE] = "";
     int n = snprintf(url, sizeof url, "%s%s", q->base, q->path);
     if (n < 0 || (size_t)n >= sizeof url)
         return err_set(e, EINVAL, "the request's URL is too long");
@@ -146,6 +167,10 @@ static int perform(const struct cli *c, CURL *h, struct request *q, struct clien
     curl_easy_setopt(h, CURLOPT_ERRORBUFFER, text);
     curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(h, CURLOPT_WRITEDATA, ret);
+    if (q->to_fd > 0) {
+        curl_easy_setopt(h, CURLOPT_WRITEFUNCTION, on_sink);
+        curl_easy_setopt(h, CURLOPT_WRITEDATA, &sink);
+    }
     curl_easy_setopt(h, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(h, CURLOPT_HEADERDATA, ret);
     curl_easy_setopt(h, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
@@ -318,30 +343,59 @@ int client_make_bucket(struct cli *c, const char *bucket, struct err *e)
     return rc;
 }
 
-int client_put_object(struct cli *c, const char *bucket, const char *key, int fd, struct err *e)
+int client_get_file(struct cli *c, const char *path, int fd, struct err *e)
 {
-    char path[1400], sha256[SHA256_HEX_LEN + 1];
+    char sha256[SHA256_HEX_LEN + 1];
+    struct client_reply r;
+    sha256_hex_of("", 0, sha256);
+    struct request q = {.base = c->api,
+                        .method = "GET",
+                        .path = path,
+                        .service = SIGV4_LAMBDA,
+                        .fd = -1,
+                        .sha256 = sha256,
+                        .to_fd = fd};
+    int rc = request(c, &q, &r, e);
+    if (rc == 0)
+        client_reply_done(&r);
+    return rc;
+}
+
+/* Uploads fd from its start to a path of one of the services. */
+static int put_file(struct cli *c, struct request *q, int fd, struct err *e)
+{
+    char sha256[SHA256_HEX_LEN + 1];
     struct stat st;
     struct client_reply r;
-    CLEANUP(buf_done)
-    struct buf b = BUF_INIT(sizeof path - 1);
-    if (buf_addf(&b, "/%s/", bucket) < 0 || percent_encode(&b, key, strlen(key), "/") < 0)
-        return err_set(e, EINVAL, "the object's name is too long");
-    memcpy(path, b.data, b.len + 1);
     if (fstat(fd, &st) < 0 || lseek(fd, 0, SEEK_SET) < 0)
         return err_set_errno(e, errno, "cannot read the upload");
     int rc = sha256_hex_fd(fd, sha256, e);
     if (rc < 0)
         return rc;
-    struct request q = {.base = c->s3,
-                        .method = "PUT",
-                        .path = path,
-                        .service = SIGV4_S3,
-                        .fd = fd,
-                        .size = st.st_size,
-                        .sha256 = sha256};
-    rc = request(c, &q, &r, e);
+    q->method = "PUT";
+    q->fd = fd;
+    q->size = st.st_size;
+    q->sha256 = sha256;
+    rc = request(c, q, &r, e);
     if (rc == 0)
         client_reply_done(&r);
     return rc;
+}
+
+int client_put_file(struct cli *c, const char *path, int fd, struct err *e)
+{
+    struct request q = {.base = c->api, .path = path, .service = SIGV4_LAMBDA};
+    return put_file(c, &q, fd, e);
+}
+
+int client_put_object(struct cli *c, const char *bucket, const char *key, int fd, struct err *e)
+{
+    char path[1400];
+    CLEANUP(buf_done)
+    struct buf b = BUF_INIT(sizeof path - 1);
+    if (buf_addf(&b, "/%s/", bucket) < 0 || percent_encode(&b, key, strlen(key), "/") < 0)
+        return err_set(e, EINVAL, "the object's name is too long");
+    memcpy(path, b.data, b.len + 1);
+    struct request q = {.base = c->s3, .path = path, .service = SIGV4_S3};
+    return put_file(c, &q, fd, e);
 }

@@ -31,6 +31,11 @@ int client_call(struct cli *c, const char *method, const char *path, const json_
 /* Every item of a paginated list; path without maxResults and nextToken. */
 int client_list(struct cli *c, const char *path, json_t **ret, struct err *e) MUST_CHECK;
 
+/* The reply's body, any size, into an open file. */
+int client_get_file(struct cli *c, const char *path, int fd, struct err *e) MUST_CHECK;
+/* PUT of an open file from its start. */
+int client_put_file(struct cli *c, const char *path, int fd, struct err *e) MUST_CHECK;
+
 /* Creates the bucket unless it exists. */
 int client_make_bucket(struct cli *c, const char *bucket, struct err *e) MUST_CHECK;
 /* Uploads an open file from its start. */

@@ -218,6 +218,7 @@ static int open_api(struct daemon *d, struct err *e)
         .account = d->cfg.account,
         .domain = d->cfg.endpoint_domain,
         .endpoint_port = http_server_port(d->endpoint_server),
+        .spool_dir = d->spool,
         .guest_dir = d->cfg.guest_dir,
     };
     int r = api_open(&c, &d->api, e);
@@ -227,6 +228,8 @@ static int open_api(struct daemon *d, struct err *e)
                                      .fn = api_call,
                                      .arg = d->api,
                                      .max_body = API_MAX_BODY,
+                                     .is_large = api_takes_large_body,
+                                     .max_large = API_MAX_FILES,
                                      .max_in_memory = API_MAX_BODY,
                                      .spool_dir = d->spool};
     r = http_service_new(&sc, &d->api_service, e);

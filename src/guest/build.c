@@ -212,7 +212,7 @@ void guest_build_run(struct guest *g, struct stream *st)
 }
 
 /* The archive program writes frames itself; they are checked for shape only and passed on. */
-static void unpack_output(struct exec *x, int i, const char *p, size_t n)
+void exec_unpack_output(struct exec *x, int i, const char *p, size_t n)
 {
     if (i == 1) {
         log_warn("unpack", "%.*s", (int)(n < 500 ? n : 500), p);
@@ -228,9 +228,8 @@ static void unpack_output(struct exec *x, int i, const char *p, size_t n)
     }
 }
 
-static void unpack_ended(struct exec *x)
+void exec_unpack_ended(struct exec *x)
 {
-    x->g->build_busy--;
     if (x->st && !x->st->out_end) {
         if (x->final_sent)
             stream_send_end(x->st);
@@ -241,6 +240,12 @@ static void unpack_ended(struct exec *x)
     }
     frame_reader_done(&x->out_reader);
     exec_finished(x);
+}
+
+static void unpack_ended(struct exec *x)
+{
+    x->g->build_busy--;
+    exec_unpack_ended(x);
 }
 
 static int unpack_begin(struct exec *x, struct err *e)
@@ -266,7 +271,7 @@ static int unpack_begin(struct exec *x, struct err *e)
 }
 
 static const struct exec_kind UNPACK_KIND = {
-    .begin = unpack_begin, .output = unpack_output, .ended = unpack_ended, .json_body = true};
+    .begin = unpack_begin, .output = exec_unpack_output, .ended = unpack_ended, .json_body = true};
 
 void guest_build_unpack(struct guest *g, struct stream *st)
 {

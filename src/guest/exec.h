@@ -43,4 +43,8 @@ void exec_output_frames(struct exec *x, int i, const char *p, size_t n);
 void exec_finished(struct exec *x); /* may free x */
 void exec_fail(struct exec *x, const char *code, const char *text);
 
+/* .output and .ended for tinderbox-unpack, which writes the frames itself (build.c). */
+void exec_unpack_output(struct exec *x, int i, const char *p, size_t n);
+void exec_unpack_ended(struct exec *x);
+
 #endif

@@ -55,5 +55,6 @@ void guest_logs(struct guest *g, struct stream *st);
 void guest_exec(struct guest *g, struct stream *st);
 void guest_build_run(struct guest *g, struct stream *st);
 void guest_build_unpack(struct guest *g, struct stream *st); /* SCAN, READ, COPY */
+void guest_files(struct guest *g, struct stream *st);
 
 #endif

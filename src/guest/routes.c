@@ -24,6 +24,7 @@ static const struct route ROUTES[] = {
     {"POST", WIRE_PREPARE, guest_prepare, NULL},
     {"POST", WIRE_RESUMED, guest_resumed, NULL},
     {"POST", WIRE_EXEC, NULL, guest_exec},
+    {"POST", WIRE_FILES, NULL, guest_files},
     {"POST", WIRE_BUILD_SCAN, NULL, guest_build_unpack},
     {"POST", WIRE_BUILD_READ, NULL, guest_build_unpack},
     {"POST", WIRE_BUILD_COPY, NULL, guest_build_unpack},

@@ -7,8 +7,7 @@
 
 #define SHOWN 200 /* of a bad name in an error text */
 
-/* RFC 3629, without surrogates and over-long forms. */
-static bool is_utf8(const char *s)
+bool name_is_utf8(const char *s)
 {
     const unsigned char *p = (const unsigned char *)s;
     while (*p) {
@@ -29,7 +28,7 @@ static bool is_utf8(const char *s)
 
 int name_clean(const char *raw, char out[UNPACK_MAX_PATH], struct err *e)
 {
-    if (!is_utf8(raw))
+    if (!name_is_utf8(raw))
         return err_set(e, EBADMSG, "an entry's name is not valid UTF-8");
     if (raw[0] == '/' || raw[0] == '\\')
         return err_set(e, EBADMSG, "the entry '%.*s' has an absolute path", SHOWN, raw);

@@ -40,11 +40,10 @@ void out_error(const struct err *e)
     static const struct {
         int code;
         const char *name;
-    } map[] = {{EBADMSG, "ARCHIVE_INVALID"},
-               {ENOENT, "NOT_FOUND"},
-               {ENOSPC, "DISK_FULL"},
-               {EDQUOT, "DISK_FULL"},
-               {EINVAL, "INVALID"}};
+    } map[] = {{EBADMSG, "ARCHIVE_INVALID"}, {ENOENT, "NOT_FOUND"},     {ENOSPC, "DISK_FULL"},
+               {EDQUOT, "DISK_FULL"},        {EEXIST, "EXISTS"},        {ENOTDIR, "EXISTS"},
+               {ELOOP, "INVALID"},           {ENAMETOOLONG, "INVALID"}, {EROFS, "INVALID"},
+               {EPERM, "INVALID"},           {EACCES, "INVALID"},       {EINVAL, "INVALID"}};
     const char *name = "INTERNAL";
     for (size_t i = 0; i < ARRAY_LEN(map); i++)
         if (map[i].code == e->code)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ADD of an archive: tar, plain or compressed, unpacked into the destination. */
+/* Tar into a directory: ADD of an archive, plain or compressed, and FILES from a pipe. */
 #include <errno.h>
 #include <string.h>
 #include <sys/xattr.h>
@@ -7,8 +7,6 @@
 
 #include "base/fs.h"
 #include "guest/unpack.h"
-
-#define TAR_MAX_ENTRIES 1000000
 
 static char chunk[65536];
 
@@ -42,6 +40,18 @@ static int member_path(const struct copy *c, const char *raw, char out[UNPACK_MA
     return r < 0 ? r : copy_path(out, c->dest, name, e);
 }
 
+static uint64_t unpacked; /* bytes; one archive or a few of the same build step per process */
+
+static int put_chunk(const struct copy *c, int fd, size_t n, const char *path, struct err *e)
+{
+    unpacked += n;
+    if (c->max_bytes && unpacked > c->max_bytes)
+        return err_set(e, EBADMSG, "the archive unpacks to more than %llu bytes",
+                       (unsigned long long)c->max_bytes);
+    int r = fs_write_all(fd, chunk, n);
+    return r < 0 ? err_set_errno(e, -r, "%.300s", path) : 0;
+}
+
 static int put_data(const struct copy *c, struct archive *a, const char *path,
                     const struct put_meta *m, struct archive_entry *ent, struct err *e)
 {
@@ -50,10 +60,10 @@ static int put_data(const struct copy *c, struct archive *a, const char *path,
         return fd;
     la_ssize_t n;
     while ((n = archive_read_data(a, chunk, sizeof chunk)) > 0) {
-        int r = fs_write_all(fd, chunk, (size_t)n);
+        int r = put_chunk(c, fd, (size_t)n, path, e);
         if (r < 0) {
             close(fd);
-            return err_set_errno(e, -r, "%.300s", path);
+            return r;
         }
     }
     if (n < 0) {
@@ -103,6 +113,41 @@ static int put_member(const struct copy *c, struct archive *a, struct archive_en
     }
 }
 
+/* The members from the one that got tells of (the result of reading its header) to the end. */
+static int put_members(const struct copy *c, struct archive *a, struct archive_entry *ent, int got,
+                       struct err *e)
+{
+    unsigned n = 0;
+    int r = 0;
+    while (r == 0 && (got == ARCHIVE_OK || got == ARCHIVE_WARN)) {
+        r = ++n > UNPACK_MAX_MEMBERS
+                ? err_set(e, EBADMSG, "more than %d members", UNPACK_MAX_MEMBERS)
+                : put_member(c, a, ent, e);
+        if (r == 0)
+            got = archive_read_next_header(a, &ent);
+    }
+    if (r == 0 && got != ARCHIVE_EOF) {
+        const char *why = archive_error_string(a);
+        r = err_set(e, EBADMSG, "damaged: %s", why ? why : "not a tar archive");
+    }
+    return r;
+}
+
+int tar_stream(const struct copy *c, int fd, struct err *e)
+{
+    struct archive *a = archive_read_new();
+    struct archive_entry *ent = NULL;
+    if (!a)
+        return err_set(e, ENOMEM, "out of memory");
+    archive_read_support_format_tar(a);
+    int got = archive_read_open_fd(a, fd, sizeof chunk);
+    if (got == ARCHIVE_OK)
+        got = archive_read_next_header(a, &ent);
+    int r = put_members(c, a, ent, got, e);
+    archive_read_free(a);
+    return r;
+}
+
 int tar_try(const struct copy *c, int fd, const char *name, struct err *e)
 {
     struct archive *a = open_tar(fd);
@@ -115,15 +160,8 @@ int tar_try(const struct copy *c, int fd, const char *name, struct err *e)
         return 0;
     }
     int r = put_mkdir_p(&c->put, c->dest, e);
-    unsigned n = 0;
-    while (r == 0 && (got == ARCHIVE_OK || got == ARCHIVE_WARN)) {
-        r = ++n > TAR_MAX_ENTRIES ? err_set(e, EBADMSG, "more than %d members", TAR_MAX_ENTRIES)
-                                  : put_member(c, a, ent, e);
-        if (r == 0)
-            got = archive_read_next_header(a, &ent);
-    }
-    if (r == 0 && got != ARCHIVE_EOF)
-        r = err_set(e, EBADMSG, "damaged: %s", archive_error_string(a));
+    if (r == 0)
+        r = put_members(c, a, ent, got, e);
     archive_read_free(a);
     return r < 0 ? err_wrap(e, "%.200s", name) : 1;
 }

@@ -52,6 +52,7 @@ struct service_call {
     struct buf piece; /* owned by the job while it runs */
     int job_result;
 
+    uint64_t max_body;
     uint64_t sent, reply_total;
 };
 
@@ -330,7 +331,7 @@ static void on_body(struct http_exchange *x, const char *p, size_t n, void *ctx)
     if (c->answered || c->pub.refused)
         return;
     c->pub.body_size += n;
-    if (c->pub.body_size > c->service->config.max_body) {
+    if (c->pub.body_size > c->max_body) {
         answer_bare(c, 413);
         return;
     }
@@ -433,11 +434,14 @@ static void on_request(struct http_exchange *x, const struct http_request *r, vo
     c->x = x;
     c->loop = x->loop;
     c->pub.body_fd = c->pub.reply_fd = -1;
+    c->max_body = s->config.is_large && s->config.is_large(r->method, r->target)
+                      ? s->config.max_large
+                      : s->config.max_body;
     http_exchange_set(x, &service_ops, c);
     struct slice cl;
     uint64_t length = 0;
     if (http_header_find(r->headers, r->n_headers, "content-length", &cl) &&
-        (field_parse_length(cl, &length) < 0 || length > s->config.max_body))
+        (field_parse_length(cl, &length) < 0 || length > c->max_body))
         answer_bare(c, 413);
     else if (copy_request(c, r) < 0)
         answer_bare(c, 503);

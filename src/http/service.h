@@ -44,7 +44,10 @@ struct http_service_config {
     http_call_fn fn;
     http_admit_fn admit; /* NULL = everything */
     void *arg;
-    uint64_t max_body;     /* larger: 413 */
+    uint64_t max_body; /* larger: 413 */
+    /* Requests whose bodies may have max_large bytes instead; NULL = none. Loop thread. */
+    bool (*is_large)(struct slice method, struct slice target);
+    uint64_t max_large;
     size_t max_in_memory;  /* larger bodies are spooled */
     const char *spool_dir; /* for O_TMPFILE; borrowed */
 };

@@ -29,6 +29,24 @@
 #define WIRE_LOGS "/v1/logs"           /* GET  frames stdout/stderr, until the container has ended */
 /* POST frames both ways; SPEC {args, env, cwd, user, tty, cols, rows}; env adds to the container's */
 #define WIRE_EXEC "/v1/exec"
+/*
+ * POST frames both ways: files of the running application, by its own root directory. SPEC {op,
+ * path}; path is absolute. Answers end with EXIT or ERROR {message, code}: NOT_FOUND, EXISTS
+ * (something on the path is not a directory, or is one), DISK_FULL, ARCHIVE_INVALID, INVALID,
+ * INTERNAL.
+ *   "list"   RECORD frames {name, type: "file"|"dir"|"link"|"other", mode, uid, gid, size, mtime,
+ *            target}: first the path itself, links followed (name ""), then a directory's entries
+ *            in no order, at most WIRE_FILES_MAX_LIST. A name that is no UTF-8 is null.
+ *   "read"   STDOUT frames: a tar (pax), its members named from the last part of path on ("." for
+ *            the root). A link at the end of path is sent as a link, with "/" after it followed.
+ *            Sockets and the contents of file systems mounted below are left out.
+ *   "write"  STDIN frames, STDIN_END: a tar (plain), unpacked in the directory path with owners,
+ *            modes and times of files as in the archive; files are replaced, directories kept.
+ *            Links are followed inside of path only. At most 4 GiB and 1000000 members. After an
+ *            error what was unpacked stays.
+ */
+#define WIRE_FILES "/v1/files"
+#define WIRE_FILES_MAX_LIST 10000
 #define WIRE_HOOK "/v1/hook"           /* POST {port, path, body|null, timeoutMs, host}: {status}|{error, refused:bool} */
 #define WIRE_SETTLE "/v1/settle"       /* POST {timeoutMs}: {settled, listeners:[port]} */
 #define WIRE_STATS "/v1/stats"         /* GET  {uptimeMs, memTotalKiB, memAvailableKiB, cpuMs} */
@@ -71,7 +89,7 @@ enum wire_frame_type {
     WIRE_FRAME_STDERR = 17,    /* guest */
     WIRE_FRAME_EXIT = 18,      /* guest, last: JSON {exitCode, signal} */
     WIRE_FRAME_ERROR = 19,     /* guest, last: JSON {message} */
-    WIRE_FRAME_RECORD = 20,    /* guest: one JSON record (scan) */
+    WIRE_FRAME_RECORD = 20,    /* guest: one JSON record (scan, files) */
 };
 
 #define WIRE_FRAME_HEADER 4
