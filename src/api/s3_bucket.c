@@ -38,11 +38,14 @@ int s3_list_buckets(struct s3_request *q, struct err *e)
 }
 
 /* Lower case letters, digits, dots, dashes; 3..63; begins and ends with a letter or digit. */
+/* What only digits and dots make looks like an address, which S3 does not allow. */
 static bool name_valid(const char *s)
 {
     size_t n = strlen(s);
-    return n >= 3 && n <= S3_NAME_MAX && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789.-") == n &&
-           !strchr(".-", s[0]) && !strchr(".-", s[n - 1]) && !strstr(s, "..");
+    bool address = strchr(s, '.') && strspn(s, "0123456789.") == n;
+    return !address && n >= 3 && n <= S3_NAME_MAX &&
+           strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789.-") == n && !strchr(".-", s[0]) &&
+           !strchr(".-", s[n - 1]) && !strstr(s, "..");
 }
 
 /* Creating a bucket one owns is success, as in S3's us-east-1: there is one owner here. */

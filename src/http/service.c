@@ -447,6 +447,7 @@ static void on_request(struct http_exchange *x, const struct http_request *r, vo
         answer_bare(c, 503);
     else if (r->expects_body && s->config.admit && !s->config.admit(&c->pub, s->config.arg)) {
         c->pub.refused = true;
+        http_body_pause(x); /* nor is it asked for with 100; the answer's end resumes */
         start_handler(c);
     }
 }
