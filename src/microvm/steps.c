@@ -340,12 +340,11 @@ int build_steps(struct build *b, struct err *e)
     b->stages = calloc(b->plan->n_stages, sizeof *b->stages);
     if (!b->stages)
         return err_set(e, ENOMEM, "out of memory");
-    for (size_t i = 0; i < b->plan->n_stages; i++) {
-        int r = run_stage(b, i, e);
-        if (r < 0)
-            return r;
-    }
-    touch_layers(b);
-    build_phase(b, "steps", start);
-    return 0;
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < b->plan->n_stages; i++)
+        r = run_stage(b, i, e);
+    touch_layers(b); /* of a failed build too: what it finished is what the next one begins with */
+    if (r == 0)
+        build_phase(b, "steps", start);
+    return r;
 }
