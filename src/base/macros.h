@@ -13,11 +13,11 @@
 #define CLEANUP(fn) __attribute__((cleanup(fn)))
 
 /* Hands an owned pointer over and forgets it here: *ret = TAKE(p); */
-#define TAKE(p)                                                                                    \
-    __extension__({                                                                                \
-        __typeof__(p) take_ = (p);                                                                 \
-        (p) = NULL;                                                                                \
-        take_;                                                                                     \
+#define TAKE(p)                    \
+    __extension__({                \
+        __typeof__(p) take_ = (p); \
+        (p) = NULL;                \
+        take_;                     \
     })
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
@@ -29,7 +29,7 @@
 #define ckd_mul(r, a, b) __builtin_mul_overflow(a, b, r)
 
 /* Cleanup helpers for CLEANUP(). */
-void cleanup_free(void *p);      /* char *s: free(s) */
-void cleanup_close(int *fd);     /* closes if >= 0, errno kept */
+void cleanup_free(void *p);  /* char *s: free(s) */
+void cleanup_close(int *fd); /* closes if >= 0, errno kept */
 
 #endif

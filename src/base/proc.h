@@ -22,12 +22,12 @@ struct proc_fd {
 };
 
 struct proc_spec {
-    const char *const *argv; /* argv[0] is looked up in PATH unless it has a slash */
-    const char *const *env;  /* NULL = inherit */
-    const char *cwd;         /* NULL = inherit */
+    const char *const *argv;          /* argv[0] is looked up in PATH unless it has a slash */
+    const char *const *env;           /* NULL = inherit */
+    const char *cwd;                  /* NULL = inherit */
     struct proc_fd fds[PROC_FDS_MAX]; /* 0, 1, 2 not named here are /dev/null */
-    size_t n_fds;            /* every other descriptor is closed in the child */
-    bool new_session;        /* setsid() */
+    size_t n_fds;                     /* every other descriptor is closed in the child */
+    bool new_session;                 /* setsid() */
 };
 
 struct proc {

@@ -14,7 +14,8 @@ int workers_new(const char *name, unsigned max_threads, unsigned max_queued, str
                 struct err *e) MUST_CHECK;
 /* Waits for queued and running work, then ends the threads. NULL is fine. */
 void workers_free(struct workers *w);
-/* -EAGAIN when the queue is full: the caller answers "throttled". fn runs exactly once otherwise. */
+/* -EAGAIN when the queue is full: the caller answers "throttled". fn runs exactly once otherwise.
+ */
 int workers_submit(struct workers *w, void (*fn)(void *arg), void *arg) MUST_CHECK;
 
 #endif

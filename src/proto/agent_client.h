@@ -21,7 +21,8 @@ struct agent_tunnel;
 
 /* Takes ownership of fd (a connected AF_UNIX stream). Returns after the agent answered the HTTP/2
  * SETTINGS exchange, or -ETIMEDOUT. [block] */
-int agent_open(struct loop *l, int fd, int timeout_ms, struct agent **ret, struct err *e) MUST_CHECK;
+int agent_open(struct loop *l, int fd, int timeout_ms, struct agent **ret,
+               struct err *e) MUST_CHECK;
 /* Ends the session: all streams fail, the descriptor is closed before this returns. [block] */
 void agent_close(struct agent *a);
 struct agent *agent_ref(struct agent *a);
@@ -54,7 +55,8 @@ struct agent_exec_result {
     int signal; /* 0 unless killed by one */
 };
 /* Runs one command to its end on WIRE_EXEC or WIRE_BUILD_RUN, handing output over as it comes.
- * on_output runs on the calling thread; fd is 1 or 2. -ETIMEDOUT after timeout_ms in all. [block] */
+ * on_output runs on the calling thread; fd is 1 or 2. -ETIMEDOUT after timeout_ms in all. [block]
+ */
 int agent_exec(struct agent *a, const char *path, const json_t *spec, int timeout_ms,
                void (*on_output)(int fd, const char *p, size_t n, void *arg), void *arg,
                struct agent_exec_result *ret, struct err *e) MUST_CHECK;
@@ -62,10 +64,12 @@ int agent_exec(struct agent *a, const char *path, const json_t *spec, int timeou
 /* A TCP tunnel to a port in the guest. [loop] Callbacks on the loop; on_close exactly once, after
  * which the tunnel is freed; agent_tunnel_abort() also leads to on_close (later, not inside). */
 struct agent_tunnel_ops {
-    void (*on_open)(struct agent_tunnel *t, int status, void *ctx); /* 200, 503 refused, 0 session died */
+    void (*on_open)(struct agent_tunnel *t, int status,
+                    void *ctx); /* 200, 503 refused, 0 session died */
     void (*on_data)(struct agent_tunnel *t, const char *p, size_t n, void *ctx);
-    void (*on_end)(struct agent_tunnel *t, void *ctx);      /* guest half-closed */
-    void (*on_writable)(struct agent_tunnel *t, void *ctx); /* after agent_tunnel_write() gave false */
+    void (*on_end)(struct agent_tunnel *t, void *ctx); /* guest half-closed */
+    void (*on_writable)(struct agent_tunnel *t,
+                        void *ctx); /* after agent_tunnel_write() gave false */
     void (*on_close)(struct agent_tunnel *t, void *ctx);
 };
 struct agent_tunnel *agent_tunnel_open(struct agent *a, uint16_t port,

@@ -12,22 +12,24 @@
 #define WIRE_PORT_NAME "tinderbox.agent"
 #define WIRE_VERSION 1
 
-#define WIRE_MAX_REQUEST (4 * 1024 * 1024) /* JSON request body, host to guest (a CA bundle fits) */
+#define WIRE_MAX_REQUEST (4 * 1024 * 1024) /* JSON request body, host to guest (a CA bundle fits) \
+                                            */
 #define WIRE_MAX_JSON (256 * 1024)         /* JSON response body, guest to host */
-#define WIRE_MAX_STREAMS 256           /* concurrent streams */
+#define WIRE_MAX_STREAMS 256               /* concurrent streams */
 #define WIRE_STREAM_WINDOW (256 * 1024)
 #define WIRE_CONN_WINDOW (4 * 1024 * 1024)
-#define WIRE_MAX_FRAME_DATA 65536      /* payload of one exec/log frame */
+#define WIRE_MAX_FRAME_DATA 65536 /* payload of one exec/log frame */
 
 /* Paths. JSON in, JSON out, 200 on success; errors are {"message": "..."} with 4xx/5xx. */
-#define WIRE_INFO "/v1/info"           /* GET  {version, kernel, uptimeMs} */
+#define WIRE_INFO "/v1/info" /* GET  {version, kernel, uptimeMs} */
 /* POST {rootDisk: slot, hostname, network: {address, prefix, gateway, dns}|null} */
 #define WIRE_BOOT "/v1/boot"
 /* POST {args, env: ["K=V"], cwd, user, capabilities: "default"|"all"}: start the container */
 #define WIRE_START "/v1/start"
-#define WIRE_WAIT "/v1/wait"           /* GET  answers when the container ended: {exitCode, signal} */
-#define WIRE_LOGS "/v1/logs"           /* GET  frames stdout/stderr, until the container has ended */
-/* POST frames both ways; SPEC {args, env, cwd, user, tty, cols, rows}; env adds to the container's */
+#define WIRE_WAIT "/v1/wait" /* GET  answers when the container ended: {exitCode, signal} */
+#define WIRE_LOGS "/v1/logs" /* GET  frames stdout/stderr, until the container has ended */
+/* POST frames both ways; SPEC {args, env, cwd, user, tty, cols, rows}; env adds to the container's
+ */
 #define WIRE_EXEC "/v1/exec"
 /*
  * POST frames both ways: files of the running application, by its own root directory. SPEC {op,
@@ -47,11 +49,13 @@
  */
 #define WIRE_FILES "/v1/files"
 #define WIRE_FILES_MAX_LIST 10000
-#define WIRE_HOOK "/v1/hook"           /* POST {port, path, body|null, timeoutMs, host}: {status}|{error, refused:bool} */
-#define WIRE_SETTLE "/v1/settle"       /* POST {timeoutMs}: {settled, listeners:[port]} */
-#define WIRE_STATS "/v1/stats"         /* GET  {uptimeMs, memTotalKiB, memAvailableKiB, cpuMs} */
-#define WIRE_PREPARE "/v1/prepare"     /* POST {dropCaches}: sync; the host then closes the channel */
-#define WIRE_RESUMED "/v1/resumed"     /* POST {timeNs, entropy(base64), hostname, machineId, clone:bool} */
+#define WIRE_HOOK \
+    "/v1/hook" /* POST {port, path, body|null, timeoutMs, host}: {status}|{error, refused:bool} */
+#define WIRE_SETTLE "/v1/settle"   /* POST {timeoutMs}: {settled, listeners:[port]} */
+#define WIRE_STATS "/v1/stats"     /* GET  {uptimeMs, memTotalKiB, memAvailableKiB, cpuMs} */
+#define WIRE_PREPARE "/v1/prepare" /* POST {dropCaches}: sync; the host then closes the channel */
+#define WIRE_RESUMED \
+    "/v1/resumed" /* POST {timeNs, entropy(base64), hostname, machineId, clone:bool} */
 /*
  * Build machines only. Slots are disk numbers (0 = /dev/vda).
  * SCAN   POST {disk, size}: the zip of size bytes at the start of a disk. Frames: one RECORD per
@@ -80,16 +84,16 @@
  * most WIRE_MAX_FRAME_DATA bytes.
  */
 enum wire_frame_type {
-    WIRE_FRAME_SPEC = 1,       /* host, first: JSON exec spec */
-    WIRE_FRAME_STDIN = 2,      /* host */
-    WIRE_FRAME_STDIN_END = 3,  /* host, empty */
-    WIRE_FRAME_RESIZE = 4,     /* host: JSON {cols, rows} */
-    WIRE_FRAME_SIGNAL = 5,     /* host: JSON {signal} (number) */
-    WIRE_FRAME_STDOUT = 16,    /* guest */
-    WIRE_FRAME_STDERR = 17,    /* guest */
-    WIRE_FRAME_EXIT = 18,      /* guest, last: JSON {exitCode, signal} */
-    WIRE_FRAME_ERROR = 19,     /* guest, last: JSON {message} */
-    WIRE_FRAME_RECORD = 20,    /* guest: one JSON record (scan, files) */
+    WIRE_FRAME_SPEC = 1,      /* host, first: JSON exec spec */
+    WIRE_FRAME_STDIN = 2,     /* host */
+    WIRE_FRAME_STDIN_END = 3, /* host, empty */
+    WIRE_FRAME_RESIZE = 4,    /* host: JSON {cols, rows} */
+    WIRE_FRAME_SIGNAL = 5,    /* host: JSON {signal} (number) */
+    WIRE_FRAME_STDOUT = 16,   /* guest */
+    WIRE_FRAME_STDERR = 17,   /* guest */
+    WIRE_FRAME_EXIT = 18,     /* guest, last: JSON {exitCode, signal} */
+    WIRE_FRAME_ERROR = 19,    /* guest, last: JSON {message} */
+    WIRE_FRAME_RECORD = 20,   /* guest: one JSON record (scan, files) */
 };
 
 #define WIRE_FRAME_HEADER 4

@@ -101,8 +101,8 @@ static void base64_round_trips(void **state)
 static void base64_is_strict(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"Zg=", "Zg", "Z===", "Zh==", "Zm9=", "Zm9v\n", "Zm 9", "=Zg=",
-                                      "Zg==Zg=="};
+    static const char *const bad[] = {
+        "Zg=", "Zg", "Z===", "Zh==", "Zm9=", "Zm9v\n", "Zm 9", "=Zg=", "Zg==Zg=="};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct buf b = BUF_INIT(0);
         assert_int_equal(base64_decode(&b, bad[i], strlen(bad[i])), -EINVAL);
@@ -150,7 +150,8 @@ static void json_has_limits(void **state)
     assert_int_equal(json_parse("{\"a\":1,\"a\":2}", 13, 100, &v, &e), -EINVAL);
     assert_int_equal(json_parse("[1]", 3, 2, &v, &e), -EMSGSIZE);
     assert_int_equal(json_parse("[1] x", 5, 100, &v, &e), -EINVAL);
-    assert_int_equal(json_parse("\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"", 44, 100, &v, &e), 0);
+    assert_int_equal(json_parse("\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"", 44, 100, &v, &e),
+                     0);
     json_decref(v);
     assert_int_equal(json_parse("{\"n\":7,\"b\":true,\"s\":null}", 25, 100, &v, &e), 0);
     assert_int_equal(json_get_int(v, "n", 0), 7);
