@@ -12,13 +12,16 @@
 #define WIRE_PORT_NAME "tinderbox.agent"
 #define WIRE_VERSION 1
 
-#define WIRE_MAX_REQUEST (4 * 1024 * 1024) /* JSON request body, host to guest (a CA bundle fits) \
-                                            */
-#define WIRE_MAX_JSON (256 * 1024)         /* JSON response body, guest to host */
-#define WIRE_MAX_STREAMS 256               /* concurrent streams */
+/* A JSON request body, host to guest: a CA bundle fits. */
+#define WIRE_MAX_REQUEST (4 * 1024 * 1024)
+/* A JSON response body, guest to host. */
+#define WIRE_MAX_JSON (256 * 1024)
+/* Concurrent streams, and flow-control windows in bytes. */
+#define WIRE_MAX_STREAMS 256
 #define WIRE_STREAM_WINDOW (256 * 1024)
 #define WIRE_CONN_WINDOW (4 * 1024 * 1024)
-#define WIRE_MAX_FRAME_DATA 65536 /* payload of one exec/log frame */
+/* Payload of one exec or log frame. */
+#define WIRE_MAX_FRAME_DATA 65536
 
 /* Paths. JSON in, JSON out, 200 on success; errors are {"message": "..."} with 4xx/5xx. */
 #define WIRE_INFO "/v1/info" /* GET  {version, kernel, uptimeMs} */

@@ -74,7 +74,7 @@ COPY --chown=nobody:nogroup src/ ./src/
 FROM maker AS unused
 RUN exit 1
 
-FROM debian
+FROM debian:bookworm
 LABEL purpose=test
 SHELL ["/bin/bash", "-c"]
 COPY --from=maker /made /srv
