@@ -26,7 +26,7 @@ struct agent_stream {
     atomic_uint owners;
     const char *method;
     char path[128];
-    pthread_cond_t cond;
+    pthread_cond_t cond; /* a reader and a writer may both wait: always broadcast */
     /* loop thread only */
     size_t in_out; /* bytes of `queued` that h2s has taken over and not sent yet */
     /* guarded by a->lock: */
@@ -70,7 +70,7 @@ static void on_status(struct h2s *s, int status)
     struct agent_stream *st = CONTAINER_OF(s, struct agent_stream, s);
     pthread_mutex_lock(&st->a->lock);
     st->status = status;
-    pthread_cond_signal(&st->cond);
+    pthread_cond_broadcast(&st->cond);
     pthread_mutex_unlock(&st->a->lock);
 }
 
@@ -85,7 +85,7 @@ static void on_data(struct h2s *s, const char *p, size_t n)
         r = buf_add(&st->body, p, n);
         h2s_consume(s, n);
     }
-    pthread_cond_signal(&st->cond);
+    pthread_cond_broadcast(&st->cond);
     pthread_mutex_unlock(&st->a->lock);
     if (r < 0)
         h2s_reset(s);
@@ -96,7 +96,7 @@ static void on_end(struct h2s *s)
     struct agent_stream *st = CONTAINER_OF(s, struct agent_stream, s);
     pthread_mutex_lock(&st->a->lock);
     st->ended = true;
-    pthread_cond_signal(&st->cond);
+    pthread_cond_broadcast(&st->cond);
     pthread_mutex_unlock(&st->a->lock);
 }
 
@@ -106,7 +106,7 @@ static void settle_sent(struct agent_stream *st)
     pthread_mutex_lock(&st->a->lock);
     st->queued -= st->in_out - st->s.out.len;
     st->in_out = st->s.out.len;
-    pthread_cond_signal(&st->cond);
+    pthread_cond_broadcast(&st->cond);
     pthread_mutex_unlock(&st->a->lock);
 }
 
@@ -122,7 +122,7 @@ static void on_closed(struct h2s *s, int code, bool dead)
     st->closed = true;
     st->code = code;
     st->dead = dead;
-    pthread_cond_signal(&st->cond);
+    pthread_cond_broadcast(&st->cond);
     pthread_mutex_unlock(&st->a->lock);
     stream_drop(st);
 }
