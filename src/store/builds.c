@@ -359,6 +359,6 @@ int store_build_unfinished(struct store *s, int (*fn)(const struct store_build *
     struct db_rows rows;
     int rc = db_collect(&s->reader, &build_kind, &rows, e,
                         "SELECT " BUILD_COLUMNS " FROM builds"
-                        " WHERE state IN ('PENDING', 'IN_PROGRESS') ORDER BY created_at, id");
+                        " WHERE state IN ('PENDING', 'IN_PROGRESS') ORDER BY created_at, rowid");
     return walk_builds(rc, &rows, fn, arg);
 }
