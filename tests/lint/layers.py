@@ -10,7 +10,7 @@ import sys
 
 LEVELS = {
     "base": 0,
-    "http": 1, "proto": 1, "store": 1,
+    "http": 1, "proto": 1, "store": 1, "disk": 1,
     "auth": 2, "engine": 2, "net": 2, "image": 2, "guest": 2, "vmm": 2,
     "microvm": 3,
     "api": 4, "proxy": 4,

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Takes the process's rights away, in named stages (docs/design/monitor.md "Jail"). main() calls
+ * them in this order; after jail_enter() nothing can be opened by name, after jail_filter() on a
+ * thread only the system calls of its role are left.
+ */
+#ifndef VMM_JAIL_JAIL_H
+#define VMM_JAIL_JAIL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+enum jail_role { JAIL_CONTROL, JAIL_VCPU, JAIL_IO, JAIL_DISK, JAIL_PAGER, JAIL_ROLES };
+
+/* User, mount, network, ipc, uts, cgroup and pid namespaces (pid: for children only), empty
+ * read-only root, no capabilities, no new privileges, not dumpable, Landlock without any right
+ * where present. Single-threaded still. -errno with the stage in the text. */
+int jail_enter(struct err *e) MUST_CHECK;
+/* Resource limits, once sizes are known: no core, file size at most max_file, address space data,
+ * descriptors. */
+int jail_limit(uint64_t guest_bytes, uint64_t max_file_bytes, struct err *e) MUST_CHECK;
+/* Loads the role's system call filter on the calling thread. Any other call kills the process.
+ * kvm_vcpu/vm ioctl numbers are in the filter files (jail/filters). For tests: except names one
+ * rule that is left out. */
+int jail_filter(enum jail_role role, struct err *e) MUST_CHECK;
+int jail_filter_except(enum jail_role role, unsigned rule, struct err *e) MUST_CHECK;
+unsigned jail_filter_rules(enum jail_role role);
+const char *jail_filter_rule_text(enum jail_role role, unsigned rule);
+const char *jail_role_name(enum jail_role role);
+
+#endif

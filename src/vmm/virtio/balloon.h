@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virtio-balloon (virtio 1.2 §5.5): inflate, deflate, statistics, free-page reporting. Pages the
+ * guest gives away are dropped (MADV_DONTNEED on anonymous memory; on a private mapping of a
+ * snapshot they read as the snapshot's contents again, which the guest may not rely on, so they are
+ * mapped to zeroes instead: see balloon.c). Bounded work per notification. On the io thread.
+ */
+#ifndef VMM_VIRTIO_BALLOON_H
+#define VMM_VIRTIO_BALLOON_H
+
+#include "vmm/virtio/virtio.h"
+
+struct balloon;
+
+struct balloon_stats {
+    uint64_t target_pages, actual_pages; /* 4 KiB each */
+    uint64_t reported_bytes;             /* given back by free-page reporting so far */
+    uint64_t free_bytes, available_bytes, total_bytes; /* as the guest says; 0 = not told */
+};
+
+int balloon_new(unsigned slot, const struct gmem *mem, struct irq irq, struct ev_loop *loop,
+                struct balloon **ret, struct err *e) MUST_CHECK;
+void balloon_free(struct balloon *b); /* NULL is fine */
+struct virtio_dev *balloon_virtio(struct balloon *b);
+void balloon_set_target(struct balloon *b, uint64_t pages);       /* any thread */
+void balloon_stats(struct balloon *b, struct balloon_stats *ret); /* any thread */
+
+#endif

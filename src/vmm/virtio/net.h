@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virtio-net (virtio 1.2 §5.1) over a descriptor: a stream socket to tinderbox-net with four bytes
+ * of big-endian length before each frame (QEMU's -netdev stream), or a TAP device. Two queues,
+ * checksum and segmentation offloads where the other end takes them (TAP with a virtio-net header).
+ * On the io thread.
+ */
+#ifndef VMM_VIRTIO_NET_H
+#define VMM_VIRTIO_NET_H
+
+#include "vmm/rate.h"
+#include "vmm/virtio/virtio.h"
+
+struct net_dev;
+
+enum net_backend { NET_BACKEND_STREAM, NET_BACKEND_TAP };
+
+struct net_dev_config {
+    unsigned slot;
+    const struct gmem *mem;
+    struct irq irq;
+    struct ev_loop *loop;
+    enum net_backend backend;
+    int fd; /* owned by the device once made, non-blocking */
+    uint8_t mac[6];
+    struct rate_limit rx_bytes, tx_bytes, rx_packets, tx_packets;
+};
+
+int net_dev_new(const struct net_dev_config *c, struct net_dev **ret, struct err *e) MUST_CHECK;
+void net_dev_free(struct net_dev *n); /* NULL is fine */
+struct virtio_dev *net_dev_virtio(struct net_dev *n);
+/* A closed gate passes nothing in either direction: packets wait in their queues. A restored
+ * machine starts with it closed, so that nothing leaves before the clone is itself. Any thread. */
+void net_dev_gate(struct net_dev *n, bool open);
+void net_dev_counters(const struct net_dev *n, uint64_t *rx_bytes,
+                      uint64_t *tx_bytes); /* any thread;
+               seen from the guest, frame bytes */
+
+#endif
