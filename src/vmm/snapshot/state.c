@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/snapshot/state.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+
+#define MAGIC "TBVMSTAT"
+#define FORMAT 1u
+
+struct header {
+    char magic[8];
+    uint32_t format;
+    uint32_t sections;
+    uint64_t bytes; /* of the whole file */
+    uint32_t reserved;
+    uint32_t crc; /* of the header up to here */
+};
+
+struct section_header { /* followed by bytes, padded with zeroes to a multiple of 8 */
+    uint32_t type, instance, version;
+    uint32_t bytes;
+    uint32_t crc; /* of the contents */
+    uint32_t header_crc;
+};
+
+_Static_assert(sizeof(struct header) == 32 && sizeof(struct section_header) == 24,
+               "structs of the file have no padding");
+
+static uint32_t crc_table[256];
+
+__attribute__((constructor)) static void make_crc_table(void)
+{
+    for (uint32_t i = 0; i < 256; i++) {
+        uint32_t c = i;
+        for (int k = 0; k < 8; k++)
+            c = c >> 1 ^ (c & 1 ? 0x82f63b78u : 0);
+        crc_table[i] = c;
+    }
+}
+
+/* CRC-32C (RFC 3720 §12.1). */
+static uint32_t crc32c(const void *p, size_t n)
+{
+    const uint8_t *b = p;
+    uint32_t c = UINT32_MAX;
+    while (n--)
+        c = crc_table[(c ^ *b++) & 255] ^ c >> 8;
+    return ~c;
+}
+
+static size_t padded(size_t n)
+{
+    return (n + 7) & ~(size_t)7;
+}
+
+/* ---- writing ----------------------------------------------------------------------------------
+ */
+
+void state_writer_init(struct state_writer *w)
+{
+    *w = (struct state_writer){.len = sizeof(struct header)};
+}
+
+static int reserve(struct state_writer *w, size_t more)
+{
+    if (w->len + more > STATE_FILE_MAX || w->n_sections == STATE_SECTIONS_MAX)
+        return -E2BIG;
+    size_t cap = w->cap ? w->cap : 65536;
+    while (cap < w->len + more)
+        cap *= 2;
+    if (cap == w->cap)
+        return 0;
+    uint8_t *p = realloc(w->data, cap);
+    if (!p)
+        return -ENOMEM;
+    memset(p + w->cap, 0, cap - w->cap);
+    w->data = p;
+    w->cap = cap;
+    return 0;
+}
+
+void state_put(struct state_writer *w, enum state_type type, uint32_t instance, uint32_t version,
+               const void *p, size_t n)
+{
+    struct section_header h = {type, instance, version, (uint32_t)n, crc32c(p, n), 0};
+    if (!w->failed)
+        w->failed = n > STATE_FILE_MAX ? -E2BIG : reserve(w, sizeof h + padded(n));
+    if (w->failed)
+        return;
+    h.header_crc = crc32c(&h, offsetof(struct section_header, header_crc));
+    memcpy(w->data + w->len, &h, sizeof h);
+    memcpy(w->data + w->len + sizeof h, p, n);
+    w->len += sizeof h + padded(n);
+    w->n_sections++;
+}
+
+int state_writer_finish(struct state_writer *w, int fd, struct err *e)
+{
+    struct header h = {MAGIC, FORMAT, w->n_sections, w->len, 0, 0};
+    if (!w->failed && !w->data)
+        w->failed = reserve(w, 0);
+    if (w->failed)
+        return err_set_errno(e, -w->failed, "machine state");
+    h.crc = crc32c(&h, offsetof(struct header, crc));
+    memcpy(w->data, &h, sizeof h);
+    int r = fs_write_all(fd, w->data, w->len);
+    return r < 0 ? err_set_errno(e, -r, "write machine state") : 0;
+}
+
+void state_writer_done(struct state_writer *w)
+{
+    free(w->data);
+    *w = (struct state_writer){0};
+}
+
+/* ---- reading ----------------------------------------------------------------------------------
+ */
+
+static int bad(struct err *e, const char *what)
+{
+    return err_set(e, EBADMSG, "the machine state is damaged: %s", what);
+}
+
+static int check_header(const uint8_t *p, size_t n, struct header *h, struct err *e)
+{
+    if (n < sizeof *h || n > STATE_FILE_MAX)
+        return bad(e, "it has an impossible size");
+    memcpy(h, p, sizeof *h);
+    if (memcmp(h->magic, MAGIC, sizeof h->magic) != 0)
+        return bad(e, "it does not start as one");
+    if (h->crc != crc32c(h, offsetof(struct header, crc)))
+        return bad(e, "checksum of the header");
+    if (h->format != FORMAT)
+        return err_set(e, EBADMSG, "the machine state has format %u, this monitor knows %u",
+                       h->format, FORMAT);
+    if (h->bytes != n || h->sections > STATE_SECTIONS_MAX)
+        return bad(e, "its size does not match its header");
+    return 0;
+}
+
+static bool known(const struct state_reader *r, const struct section_header *h)
+{
+    for (unsigned i = 0; i < r->n; i++)
+        if (r->section[i].type == h->type && r->section[i].instance == h->instance)
+            return true;
+    return false;
+}
+
+static int parse_section(struct state_reader *r, size_t *at, struct err *e)
+{
+    struct section_header h;
+    if (r->len - *at < sizeof h)
+        return bad(e, "a section is cut off");
+    memcpy(&h, r->data + *at, sizeof h);
+    *at += sizeof h;
+    if (h.header_crc != crc32c(&h, offsetof(struct section_header, header_crc)))
+        return bad(e, "checksum of a section header");
+    if (padded(h.bytes) > r->len - *at)
+        return bad(e, "a section is cut off");
+    const uint8_t *p = r->data + *at;
+    if (h.crc != crc32c(p, h.bytes))
+        return bad(e, "checksum of a section");
+    if (known(r, &h))
+        return bad(e, "a section is there twice");
+    r->section[r->n++] = (struct state_section){h.type, h.instance, h.version, p, h.bytes};
+    *at += padded(h.bytes);
+    return 0;
+}
+
+static int parse(struct state_reader *r, struct err *e)
+{
+    struct header h;
+    int k = check_header(r->data, r->len, &h, e);
+    size_t at = sizeof h;
+    while (k == 0 && r->n < h.sections)
+        k = parse_section(r, &at, e);
+    if (k == 0 && at != r->len)
+        k = bad(e, "there is something behind the last section");
+    return k;
+}
+
+int state_reader_parse(struct state_reader *r, const void *p, size_t n, struct err *e)
+{
+    *r = (struct state_reader){0};
+    if (n > STATE_FILE_MAX)
+        return bad(e, "it has an impossible size");
+    r->data = malloc(n ? n : 1);
+    if (!r->data)
+        return err_set(e, ENOMEM, "out of memory");
+    memcpy(r->data, p, n);
+    r->len = n;
+    int k = parse(r, e);
+    if (k < 0)
+        state_reader_done(r);
+    return k;
+}
+
+static int read_whole(int fd, uint8_t *p, size_t n)
+{
+    for (size_t at = 0; at < n;) {
+        ssize_t k = pread(fd, p + at, n - at, (off_t)at);
+        if (k == 0)
+            return -EBADMSG;
+        if (k < 0 && errno != EINTR)
+            return -errno;
+        at += k > 0 ? (size_t)k : 0;
+    }
+    return 0;
+}
+
+int state_reader_load(struct state_reader *r, int fd, struct err *e)
+{
+    struct stat st;
+    *r = (struct state_reader){0};
+    if (fstat(fd, &st) < 0)
+        return err_set_errno(e, errno, "machine state");
+    if (!S_ISREG(st.st_mode) || st.st_size > STATE_FILE_MAX || st.st_size <= 0)
+        return bad(e, "it has an impossible size");
+    r->len = (size_t)st.st_size;
+    r->data = malloc(r->len);
+    if (!r->data)
+        return err_set(e, ENOMEM, "out of memory");
+    int k = read_whole(fd, r->data, r->len);
+    k = k < 0 ? err_set_errno(e, -k, "read machine state") : parse(r, e);
+    if (k < 0)
+        state_reader_done(r);
+    return k;
+}
+
+void state_reader_done(struct state_reader *r)
+{
+    free(r->data);
+    *r = (struct state_reader){0};
+}
+
+static const struct state_section *find(const struct state_reader *r, uint32_t type,
+                                        uint32_t instance)
+{
+    for (unsigned i = 0; i < r->n; i++)
+        if (r->section[i].type == type && r->section[i].instance == instance)
+            return &r->section[i];
+    return NULL;
+}
+
+const struct state_section *state_find(const struct state_reader *r, enum state_type type,
+                                       uint32_t instance, uint32_t version)
+{
+    const struct state_section *s = find(r, type, instance);
+    return s && s->version == version ? s : NULL;
+}
+
+int state_get(const struct state_reader *r, enum state_type type, uint32_t instance,
+              uint32_t version, void *ret, size_t n, struct err *e)
+{
+    const struct state_section *s = find(r, type, instance);
+    if (!s)
+        return err_set(e, EBADMSG, "the machine state has no section %u.%u", type, instance);
+    if (s->version != version)
+        return err_set(e, EBADMSG, "section %u.%u of the machine state has version %u, not %u",
+                       type, instance, s->version, version);
+    if (s->n != n)
+        return err_set(e, EBADMSG, "section %u.%u of the machine state has %zu bytes, not %zu",
+                       type, instance, s->n, n);
+    memcpy(ret, s->p, n);
+    return 0;
+}
