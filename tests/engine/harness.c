@@ -179,6 +179,7 @@ struct engine_spec rig_spec(struct rig *r, struct box *b)
                             .vcpus = 1,
                             .n_disks = 1,
                             .network = true,
+                            .policy = b->policy,
                             .on_exit = on_exit_cb,
                             .on_exit_arg = b};
     s.disks[0] = (struct engine_disk){b->disk, ENGINE_DISK_OVERLAY, false};

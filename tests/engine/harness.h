@@ -28,6 +28,7 @@ struct rig {
 
 struct box { /* one machine and what a test knows about it */
     char id[32], dir[400], disk[500];
+    const struct net_policy *policy; /* borrowed; NULL = the default */
     struct engine_machine *machine;
     struct agent *agent;
     struct engine_exit exit;
