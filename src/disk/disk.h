@@ -35,6 +35,12 @@ int disk_open(struct disk **ret, const struct disk_layer_fd *layers, unsigned n,
               bool durable, struct err *e) MUST_CHECK;
 void disk_close(struct disk *d); /* NULL is fine */
 
+/* Puts an empty copy-on-write layer on top of a writable disk: it takes every later write, what was
+ * the top is only read from here on. fd (O_RDWR) is owned by the disk on success. Between two
+ * requests. -EBADMSG: not an empty layer of this size, -ENOSPC: DISK_LAYERS_MAX reached; the disk
+ * is as before. */
+int disk_push(struct disk *d, int fd, struct err *e) MUST_CHECK;
+
 uint64_t disk_bytes(const struct disk *d); /* virtual size, a multiple of 512 */
 bool disk_is_read_only(const struct disk *d);
 

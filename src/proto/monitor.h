@@ -21,6 +21,8 @@
 #define MONITOR_PROTOCOL 1u
 #define MONITOR_VERSION "1" /* of device state: snapshots of another one are refused */
 #define MONITOR_FDS_MAX 66u
+#define MONITOR_LAYERS_MAX 64u /* of one disk */
+#define MONITOR_DISKS_MAX 10u
 #define MONITOR_CMDLINE_MAX 2048u
 #define MONITOR_TEXT_MAX 256u
 
@@ -39,8 +41,9 @@ enum monitor_type {                     /* requests */
                     MONITOR_LINK, /* [stream]: the guest channel; without a descriptor it is closed
                                    */
                     MONITOR_SAVE, /* save; [state, pages]: paused afterwards, also on failure */
-                    MONITOR_FORK, /* save; [state, pages]: goes on running; answered when both are
-                                     complete */
+                    MONITOR_FORK, /* save; [state, pages, a new top layer for each disk named in
+                                     save.disks]: goes on running; answered when both are complete
+                                   */
                     MONITOR_STATS,
                     MONITOR_GATE,        /* gate: lets packets pass (or not) */
                     MONITOR_BALLOON,     /* balloon */
@@ -118,7 +121,10 @@ struct monitor_restore {
 
 struct monitor_save {
     uint32_t all; /* every page that is not zero, not just those that differ from the memory file */
-    uint32_t reserved;
+    /* FORK, bit i: during the pause disk i gets an empty layer on top, which takes all later
+     * writes; what was its top is not written again. answer.saved.disks_moved says whether that was
+     * done, for all or for none. */
+    uint32_t disks;
 };
 
 struct monitor_gate {
@@ -131,7 +137,9 @@ struct monitor_balloon {
 
 struct monitor_saved { /* answer to SAVE and FORK */
     uint64_t state_bytes, pages_bytes, pages;
-    uint64_t paused_us; /* FORK: how long no vCPU ran */
+    uint64_t paused_us;   /* FORK: how long no vCPU ran */
+    uint32_t disks_moved; /* FORK: the new layers are in use, also when the rest failed */
+    uint32_t reserved;
 };
 
 struct monitor_stats { /* answer to STATS */
@@ -184,10 +192,11 @@ struct monitor_message {
 int monitor_send(int sock, const struct monitor_message *m, const int *fds) MUST_CHECK;
 /* Receives one message; *m and fds (owned by the caller, close-on-exec, m->n_fds of them) are
  * filled. 0, -EPIPE at end of file, -EAGAIN on a non-blocking socket, -EPROTO: wrong size, protocol
- * number or descriptor count (every received descriptor has been closed). Texts are NUL-terminated
- * by the receiver. */
+ * number or descriptor count (every received descriptor has been closed), or
+ * what monitor_check() refuses. */
 int monitor_receive(int sock, struct monitor_message *m, int fds[MONITOR_FDS_MAX]) MUST_CHECK;
-/* What a receiver checks before it looks inside: type known, descriptor count possible for it.
+/* What a receiver checks before it looks inside: protocol and type known, descriptor count right
+ * for it and for what the message says of them, texts terminated.
  * Pure; the fuzz target. 0 or -EPROTO. */
 int monitor_check(const struct monitor_message *m) MUST_CHECK;
 const char *monitor_type_name(uint32_t type); /* "CREATE"; "?" */
