@@ -32,12 +32,14 @@ struct virtio_ops {
     const char *name;   /* "blk" */
     unsigned n_queues;
     uint16_t queue_size_max;
-    /* All with the lock held. */
+    /* All with the lock held; activate and reset may be NULL and are called on vCPU threads. */
     void (*activate)(struct virtio_dev *d); /* DRIVER_OK was set; d->driver_features are final */
     void (*reset)(struct virtio_dev *d);    /* back to the state after power-on */
-    /* On the loop thread: the guest (or a restore) says that queue q has something. */
+    /* On the loop thread, device active, q ready: the guest (or a restore) says that queue q has
+     * something. A bounded number of chains per call, the rest after virtio_kick(). */
     void (*notify)(struct virtio_dev *d, unsigned q);
-    /* Bytes of the device configuration; offset+len never exceeds config_len. write may be NULL. */
+    /* Bytes of the device configuration; offset+len never exceeds config_len (at most 256). read
+     * may be NULL when that is 0; write may be NULL. */
     uint32_t config_len;
     void (*config_read)(struct virtio_dev *d, uint32_t offset, void *p, uint32_t len);
     void (*config_write)(struct virtio_dev *d, uint32_t offset, const void *p, uint32_t len);
@@ -65,7 +67,7 @@ struct virtio_dev {
     uint64_t driver_features;
     uint32_t device_features_sel, driver_features_sel, queue_sel, status;
     uint32_t config_generation;
-    bool active; /* DRIVER_OK and not reset since */
+    bool active; /* DRIVER_OK, not broken and not reset since */
     struct virtq queue[VIRTIO_QUEUES_MAX];
     struct virtio_queue_event event[VIRTIO_QUEUES_MAX];
     _Atomic uint32_t interrupt_status;
@@ -86,11 +88,15 @@ int virtio_notify_fd(const struct virtio_dev *d, unsigned queue); /* borrowed */
 bool virtio_has(const struct virtio_dev *d, unsigned feature_bit);
 void virtio_signal(struct virtio_dev *d, unsigned queue); /* interrupts if the guest wants it */
 void virtio_config_changed(struct virtio_dev *d);
-void virtio_needs_reset(struct virtio_dev *d); /* the guest broke the rules: §2.1.2 */
+/* The guest broke the rules (§2.1.2), as when virtq_pop() is negative: the device is no longer
+ * active, its queues are broken. Again is fine. */
+void virtio_needs_reset(struct virtio_dev *d);
 
 /* The machine is paused and the loop parked. After a restore every ready queue is notified once. */
 void virtio_save(struct virtio_dev *d, struct state_writer *w);
 int virtio_restore(struct virtio_dev *d, const struct state_reader *r, struct err *e) MUST_CHECK;
-void virtio_kick_all(struct virtio_dev *d); /* makes every queue look again, through its eventfd */
+/* Makes queues look again, through their eventfd. Any thread, lock or not. */
+void virtio_kick(struct virtio_dev *d, unsigned queue);
+void virtio_kick_all(struct virtio_dev *d);
 
 #endif
