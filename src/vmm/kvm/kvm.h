@@ -52,9 +52,13 @@ struct kvm_vcpu *kvm_vm_vcpu(struct kvm_vm *v, unsigned index);
 int kvm_vm_power_on(struct kvm_vm *v, const struct boot_entry *entry, uint64_t tsc_khz,
                     struct err *e) MUST_CHECK;
 /* VM-wide and vCPU sections. restore refuses, with a sentence, a CPUID this host cannot provide or
- * a TSC rate it can neither match nor scale to; MSRs the host does not take are skipped. */
+ * a TSC rate it can neither match nor scale to; MSRs the host does not take are skipped. Guest
+ * memory is mapped by then: KVM looks into it. */
 int kvm_vm_save(struct kvm_vm *v, struct state_writer *w, struct err *e) MUST_CHECK;
 int kvm_vm_restore(struct kvm_vm *v, const struct state_reader *r, struct err *e) MUST_CHECK;
+/* After a pause, before vCPUs run again: the guest's watchdogs are told that it stood still. Part
+ * of kvm_vm_restore(). */
+void kvm_vm_stood_still(struct kvm_vm *v);
 
 enum vcpu_exit {
     VCPU_KICKED,   /* vcpu_kick(), or a signal: park or run again */
