@@ -10,16 +10,16 @@
 #define LAYOUT_PVH_INFO 0x6000u  /* struct hvm_start_info and what it points to, one page */
 #define LAYOUT_ZERO_PAGE 0x7000u /* struct boot_params */
 #define LAYOUT_GDT 0x500u
-#define LAYOUT_PAGE_TABLES 0x9000u /* PML4, PDPT, PD: 3 pages */
+#define LAYOUT_PAGE_TABLES 0x9000u /* PML4, PDPT, 4 PDs: 6 pages, map 4 GiB */
 #define LAYOUT_BOOT_STACK 0x8ff0u
 #define LAYOUT_CMDLINE 0x20000u
 #define LAYOUT_CMDLINE_MAX 2048u
 #define LAYOUT_EBDA 0x9fc00u
 #define LAYOUT_ACPI 0xe0000u /* RSDP first; tables up to LAYOUT_ACPI_END */
 #define LAYOUT_ACPI_END 0xf0000u
-#define LAYOUT_VMGENID \
-    0xf0000u /* one page: 16 bytes of generation id at offset 40, as in ACPI OVMF */
-#define LAYOUT_VMCLOCK 0xf1000u  /* one page */
+#define LAYOUT_VMGENID 0xf0000u /* one page; nothing else in it, as the specification asks */
+#define LAYOUT_VMGENID_ID (LAYOUT_VMGENID + 40) /* 16 bytes of generation id, as in OVMF */
+#define LAYOUT_VMCLOCK 0xf1000u                 /* one page */
 #define LAYOUT_KERNEL 0x1000000u /* 16 MiB: where a bzImage goes; an ELF says itself */
 
 /* Memory-mapped devices, all inside the hole below 4 GiB. */

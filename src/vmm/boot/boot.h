@@ -32,7 +32,8 @@ struct boot_config {
     uint64_t rsdp;
 };
 
-/* -EINVAL: not a kernel we can start (the text says why), -E2BIG: does not fit into RAM. */
+/* RAM is as gmem_map_zero() left it, but for the ACPI tables. -EINVAL: not a kernel we can start
+ * (the text says why), -E2BIG: does not fit into RAM. */
 int boot_load(const struct gmem *m, const struct boot_config *c, struct boot_entry *ret,
               struct err *e) MUST_CHECK;
 /* Copies the file to gpa and enters it there in real mode (cs base 0, ip gpa): gpa < 64 KiB. */
