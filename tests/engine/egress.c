@@ -26,7 +26,6 @@
 
 #include "base/fs.h"
 #include "net/policy.h"
-#include "proto/wire.h"
 
 #define PORT 8080
 #define DNS_ANSWER "198.51.100.2"
@@ -261,10 +260,7 @@ static void test_snapshot(void **state)
     snprintf(snapshot, sizeof snapshot, "%s/snapshot", rig.dir);
     struct box *b = box_prepare(&rig, "template", base, ENGINE_DISK_RAW);
     box_boot(&rig, b);
-    CLEANUP(cleanup_json)
-    json_t *body = json_pack("{s:b}", "dropCaches", 0);
-    CHECK_OK(agent_call(b->agent, "POST", WIRE_PREPARE, body, 60000, NULL, &e), e);
-    box_disconnect(b);
+    box_freeze(b);
     CHECK_OK(engine_snapshot(b->machine, snapshot, &e), e);
     snprintf(disk, sizeof disk, "%s", b->disk);
     template_disk = disk;

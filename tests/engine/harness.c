@@ -51,7 +51,8 @@ void rig_open(struct rig *r, int argc, char **argv)
         skip_all("TINDERBOX_GUEST_DIR lacks vmlinux, initramfs.cpio or debian-12.ext4");
     const char *tmp = getenv("TINDERBOX_TEST_TMP");
     snprintf(r->dir, sizeof r->dir, "%s/tb-engine.XXXXXX", tmp ? tmp : "/var/tmp");
-    struct engine_config c = {.kind = "auto",
+    const char *kind = getenv("TINDERBOX_ENGINE");
+    struct engine_config c = {.kind = kind ? kind : "auto",
                               .kernel = kernel,
                               .initramfs = initramfs,
                               .helper_dir = r->helper_dir,
@@ -85,7 +86,8 @@ unsigned count_children(void)
     return n;
 }
 
-static bool is_qemu(int pid)
+/* The process that runs a machine, under whichever engine. */
+static bool is_monitor(int pid)
 {
     char path[64], exe[512];
     snprintf(path, sizeof path, "/proc/%d/exe", pid);
@@ -93,7 +95,7 @@ static bool is_qemu(int pid)
     if (n < 0)
         return false;
     exe[n] = '\0';
-    return strstr(exe, "/qemu-system-") != NULL;
+    return strstr(exe, "/qemu-system-") || strstr(exe, "/tinderbox-vmm");
 }
 
 static int parent_of(int pid)
@@ -109,13 +111,22 @@ static int parent_of(int pid)
     return parent;
 }
 
-pid_t newest_qemu(void)
+/* It may stand behind a sandbox's own processes. */
+static bool is_below_us(int pid)
+{
+    for (int depth = 0; pid > 1 && depth < 4; depth++)
+        if ((pid = parent_of(pid)) == getpid())
+            return true;
+    return false;
+}
+
+pid_t newest_monitor(void)
 {
     pid_t best = 0;
     DIR *d = opendir("/proc");
     for (struct dirent *ent; d && (ent = readdir(d));) {
         int pid = atoi(ent->d_name);
-        if (pid > best && is_qemu(pid) && parent_of(parent_of(pid)) == getpid())
+        if (pid > best && is_monitor(pid) && is_below_us(pid))
             best = pid;
     }
     if (d)
@@ -244,20 +255,37 @@ static const char *const app = "echo $$ > /run/app.pid; n=0; "
                                "trap 'echo $n > /run/app.count' USR1; "
                                "while :; do n=$((n+1)); sleep 0.2 & wait $!; done";
 
+void box_start(struct box *b, bool network, json_t *start)
+{
+    json_t *boot = json_pack("{s:i, s:s, s:n}", "rootDisk", 0, "hostname", "template", "network");
+    if (network)
+        json_object_set_new(boot, "network",
+                            json_pack("{s:s, s:i, s:s, s:s}", "address", NET_GUEST_ADDRESS,
+                                      "prefix", NET_GUEST_PREFIX, "gateway", NET_GATEWAY, "dns",
+                                      NET_DNS));
+    call(b, WIRE_BOOT, boot);
+    call(b, WIRE_START, start);
+}
+
 void box_boot(struct rig *r, struct box *b)
 {
     struct err e = {0};
     struct engine_spec s = rig_spec(r, b);
     CHECK_OK(engine_boot(r->engine, &s, &b->machine, &e), e);
     box_connect(r, b);
-    call(b, WIRE_BOOT,
-         json_pack("{s:i, s:s, s:{s:s, s:i, s:s, s:s}}", "rootDisk", 0, "hostname", "template",
-                   "network", "address", NET_GUEST_ADDRESS, "prefix", NET_GUEST_PREFIX, "gateway",
-                   NET_GATEWAY, "dns", NET_DNS));
-    call(b, WIRE_START,
-         json_pack("{s:[s,s,s], s:[s], s:s, s:s, s:s}", "args", "/bin/sh", "-c", app, "env",
-                   "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "cwd", "/", "user", "", "capabilities",
-                   "default"));
+    box_start(b, true,
+              json_pack("{s:[s,s,s], s:[s], s:s, s:s, s:s}", "args", "/bin/sh", "-c", app, "env",
+                        "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "cwd", "/", "user", "",
+                        "capabilities", "default"));
+}
+
+void box_freeze(struct box *b)
+{
+    struct err e = {0};
+    CLEANUP(cleanup_json)
+    json_t *body = json_pack("{s:b}", "dropCaches", 0);
+    CHECK_OK(agent_call(b->agent, "POST", WIRE_PREPARE, body, CALL_TIMEOUT_MS, NULL, &e), e);
+    box_disconnect(b);
 }
 
 void box_resumed(struct box *b, bool clone)

@@ -20,7 +20,7 @@
 
 struct rig {
     char dir[256];   /* of the whole run */
-    char guest[512]; /* TINDERBOX_GUEST_DIR */
+    char guest[512]; /* TINDERBOX_GUEST_DIR; TINDERBOX_ENGINE names the engine, "auto" if unset */
     const char *helper_dir;
     struct engine *engine;
     struct loop *loop;
@@ -46,7 +46,10 @@ struct box *box_prepare(struct rig *r, const char *id, const char *base,
                         enum engine_disk_format base_format);
 /* For the teardown of each test: a failed one jumps out with its machines running. */
 int box_end_all(void **state);
-void box_boot(struct rig *r, struct box *b);    /* boots, starts the container */
+void box_boot(struct rig *r, struct box *b); /* boots, starts the container */
+void box_start(struct box *b, bool network,
+               json_t *start);                  /* mounts, starts this container; consumes it */
+void box_freeze(struct box *b);                 /* readies the guest, closes the channel */
 void box_connect(struct rig *r, struct box *b); /* opens the channel */
 void box_disconnect(struct box *b);
 void box_restore(struct rig *r, struct box *b, const char *snapshot, bool clone);
@@ -65,7 +68,7 @@ int box_sh(struct box *b, const char *command, char *out, size_t cap);
 
 /* Processes whose ancestor is this one, zombies included. */
 unsigned count_children(void);
-/* The one sandboxed QEMU below this process that was started last. */
-pid_t newest_qemu(void);
+/* The monitor process (QEMU, tinderbox-vmm) below this process that was started last. */
+pid_t newest_monitor(void);
 
 #endif

@@ -103,7 +103,7 @@ static void test_console_flood(void **state)
     snprintf(dir, sizeof dir, "%s/noisy", rig.dir);
     write_cpio(initramfs, noisy_program);
     CHECK_OK(fs_mkdir_p(dir, 0700, &e), e);
-    struct engine_config c = {.kind = "qemu",
+    struct engine_config c = {.kind = engine_name(rig.engine),
                               .kernel = kernel,
                               .initramfs = initramfs,
                               .helper_dir = rig.helper_dir,
@@ -198,7 +198,7 @@ static void test_stopped_monitor(void **state)
     (void)state;
     struct err e = {0};
     char path[64];
-    pid_t pid = newest_qemu();
+    pid_t pid = newest_monitor();
     struct buf limits = BUF_INIT(65536);
     snprintf(path, sizeof path, "/proc/%d/limits", pid);
     CHECK_OK(fs_read_file(path, &limits, &e), e);
@@ -299,7 +299,7 @@ static int own_machine(int argc, char **argv)
         fprintf(stderr, "%s\n", e.text);
         return 1;
     }
-    printf("machine %d %d\n", newest_qemu(), find_net());
+    printf("machine %d %d\n", newest_monitor(), find_net());
     fflush(stdout);
     for (;;)
         pause();

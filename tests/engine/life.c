@@ -18,7 +18,6 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
-#include "proto/wire.h"
 
 enum { CLONES = 5 };
 
@@ -29,15 +28,6 @@ static void sleep_ms(int ms)
 {
     struct timespec t = {ms / 1000, (long)(ms % 1000) * 1000000};
     nanosleep(&t, NULL);
-}
-
-static void prepare_freeze(struct box *b)
-{
-    struct err e = {0};
-    CLEANUP(cleanup_json)
-    json_t *body = json_pack("{s:b}", "dropCaches", 0);
-    CHECK_OK(agent_call(b->agent, "POST", WIRE_PREPARE, body, 60000, NULL, &e), e);
-    box_disconnect(b);
 }
 
 static void test_boot_and_snapshot(void **state)
@@ -65,7 +55,7 @@ static void test_boot_and_snapshot(void **state)
     assert_true(st.disk_written_bytes >= 4096);
     snprintf(snapshot, sizeof snapshot, "%s/snapshot", rig.dir);
     snprintf(template_disk, sizeof template_disk, "%s", b->disk);
-    prepare_freeze(b);
+    box_freeze(b);
     int64_t t2 = clock_mono_ms();
     CHECK_OK(engine_snapshot(b->machine, snapshot, &e), e);
     int64_t t3 = clock_mono_ms();
@@ -190,7 +180,7 @@ static void test_suspend_resume(void **state)
                      0);
     for (int round = 0; round < 2; round++) {
         snprintf(dir, sizeof dir, "%s/state-%d", b->dir, round);
-        prepare_freeze(b);
+        box_freeze(b);
         int64_t t0 = clock_mono_us();
         CHECK_OK(engine_suspend(b->machine, dir, &e), e);
         int64_t t1 = clock_mono_us();
@@ -230,7 +220,7 @@ static void test_suspend_without_snapshot(void **state)
     box_restore(&rig, b, copy, true);
     int before = app_count(b, pid, sizeof pid);
     CHECK_OK(fs_remove_tree(copy, &e), e);
-    prepare_freeze(b);
+    box_freeze(b);
     int64_t t0 = clock_mono_us();
     CHECK_OK(engine_suspend(b->machine, dir, &e), e);
     int64_t t1 = clock_mono_us();
@@ -257,7 +247,7 @@ static void test_suspend_booted(void **state)
     int before = app_count(b, pid, sizeof pid);
     for (int round = 0; round < 2; round++) {
         snprintf(dir, sizeof dir, "%s/state-%d", b->dir, round);
-        prepare_freeze(b);
+        box_freeze(b);
         CHECK_OK(engine_suspend(b->machine, dir, &e), e);
         box_end(b);
         box_restore(&rig, b, dir, false);
@@ -296,7 +286,7 @@ static void test_damaged_pages(void **state)
     struct box *b;
     char dir[500];
     restore_alone(&b, "bitten");
-    prepare_freeze(b);
+    box_freeze(b);
     snprintf(dir, sizeof dir, "%s/state", b->dir);
     CHECK_OK(engine_suspend(b->machine, dir, &e), e);
     box_end(b);
@@ -373,6 +363,8 @@ static void test_damaged(void **state)
 static void test_other_version(void **state)
 {
     (void)state;
+    if (strcmp(engine_name(rig.engine), "qemu") != 0)
+        skip();
     struct err e = {0};
     struct box *b;
     char program[400], kernel[600], initramfs[600];
@@ -418,7 +410,7 @@ static void test_killed(void **state)
     struct err e = {0};
     struct box *b;
     restore_alone(&b, "victim");
-    pid_t pid = newest_qemu();
+    pid_t pid = newest_monitor();
     assert_true(pid > 0);
     int64_t t0 = clock_mono_us();
     assert_int_equal(kill(pid, SIGKILL), 0);
@@ -442,7 +434,7 @@ static void test_sandbox(void **state)
     struct box *b;
     char path[100], link[200], own[200];
     restore_alone(&b, "boxed");
-    pid_t pid = newest_qemu();
+    pid_t pid = newest_monitor();
     static const char *const spaces[] = {"net", "mnt", "pid", "ipc", "uts", "user"};
     for (size_t i = 0; i < ARRAY_LEN(spaces); i++) {
         snprintf(path, sizeof path, "/proc/%d/ns/%s", pid, spaces[i]);

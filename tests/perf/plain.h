@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The yardstick: the same guest in a QEMU started as its manual says, frozen with "savevm" into its
+ * disk and thawed with "-loadvm". No sandbox, no network process, no shared memory file.
+ * Everything fails by ending the program. One thread at a time per machine.
+ */
+#ifndef TESTS_PERF_PLAIN_H
+#define TESTS_PERF_PLAIN_H
+
+#include <stdbool.h>
+
+#include "base/proc.h"
+
+#define PLAIN_TAG "frozen" /* of the snapshot inside a disk */
+
+struct plain {
+    struct proc proc;
+    int qmp;     /* owned */
+    int channel; /* owned; handed to agent_open() by whoever takes it */
+};
+
+struct plain_spec {
+    const char *kernel, *initramfs;
+    const char *disk; /* qcow2, of this machine alone */
+    unsigned memory_mib;
+    bool load; /* -loadvm instead of a boot */
+};
+
+void plain_start(struct plain *p, const struct plain_spec *s);
+void plain_save(struct plain *p); /* returns when QEMU says it is done; the machine stays */
+double plain_pss_mib(const struct plain *p);
+void plain_end(struct plain *p);
+/* A qcow2 disk over a raw one, and a whole copy of a disk with a snapshot in it. */
+void plain_disk(const char *path, const char *raw);
+void plain_copy(const char *from, const char *to);
+
+#endif
