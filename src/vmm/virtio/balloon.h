@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * virtio-balloon (virtio 1.2 §5.5): inflate, deflate, statistics, free-page reporting. Pages the
- * guest gives away are dropped (MADV_DONTNEED on anonymous memory; on a private mapping of a
- * snapshot they read as the snapshot's contents again, which the guest may not rely on, so they are
- * mapped to zeroes instead: see balloon.c). Bounded work per notification. On the io thread.
+ * guest gives away are dropped from RAM: they read as zeroes, or as the snapshot the machine was
+ * thawed from, until they are written again (why that is right: balloon.c). Bounded work per
+ * notification. On the io thread.
  */
 #ifndef VMM_VIRTIO_BALLOON_H
 #define VMM_VIRTIO_BALLOON_H
@@ -22,7 +22,9 @@ int balloon_new(unsigned slot, const struct gmem *mem, struct irq irq, struct ev
                 struct balloon **ret, struct err *e) MUST_CHECK;
 void balloon_free(struct balloon *b); /* NULL is fine */
 struct virtio_dev *balloon_virtio(struct balloon *b);
-void balloon_set_target(struct balloon *b, uint64_t pages);       /* any thread */
-void balloon_stats(struct balloon *b, struct balloon_stats *ret); /* any thread */
+/* How many pages the guest shall give away, at most all. Any thread. */
+void balloon_set_target(struct balloon *b, uint64_t pages);
+/* What is known now; also asks the guest for fresh numbers, for the next call. Any thread. */
+void balloon_stats(struct balloon *b, struct balloon_stats *ret);
 
 #endif
