@@ -3,7 +3,8 @@
  * virtio-net (virtio 1.2 §5.1) over a descriptor: a stream socket to tinderbox-net with four bytes
  * of big-endian length before each frame (QEMU's -netdev stream), or a TAP device. Two queues,
  * checksum and segmentation offloads where the other end takes them (TAP with a virtio-net header).
- * On the io thread.
+ * The stream has none: its other end verifies every checksum, so one left out would have to be
+ * filled in here, at the price the guest was spared. On the io thread.
  */
 #ifndef VMM_VIRTIO_NET_H
 #define VMM_VIRTIO_NET_H
@@ -29,11 +30,13 @@ struct net_dev_config {
 int net_dev_new(const struct net_dev_config *c, struct net_dev **ret, struct err *e) MUST_CHECK;
 void net_dev_free(struct net_dev *n); /* NULL is fine */
 struct virtio_dev *net_dev_virtio(struct net_dev *n);
-/* A closed gate passes nothing in either direction: packets wait in their queues. A restored
- * machine starts with it closed, so that nothing leaves before the clone is itself. Any thread. */
+/* A closed gate passes nothing in either direction: packets wait in their queues. A new device's is
+ * open, that of a restored machine closed, so that nothing leaves before the clone is itself. Any
+ * thread; when it returns, the gate is what was asked for. */
 void net_dev_gate(struct net_dev *n, bool open);
-void net_dev_counters(const struct net_dev *n, uint64_t *rx_bytes,
-                      uint64_t *tx_bytes); /* any thread;
-               seen from the guest, frame bytes */
+/* Frame bytes passed so far, rx and tx as the guest sees them. Any thread. */
+void net_dev_counters(const struct net_dev *n, uint64_t *rx_bytes, uint64_t *tx_bytes);
+/* Frames dropped: malformed, too long, or sent without a link. Any thread. */
+uint64_t net_dev_dropped(const struct net_dev *n);
 
 #endif

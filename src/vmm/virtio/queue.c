@@ -179,17 +179,28 @@ void virtq_unpop(struct virtq *q)
     q->next_avail--;
 }
 
-void virtq_push(struct virtq *q, const struct virtq_chain *c, uint32_t written)
+static void put_used(struct virtq *q, uint16_t head, uint32_t written)
 {
-    if (!is_working(q))
-        return;
     struct {
         struct le32 id, len;
     } entry;
-    le32_put(&entry.id, c->head);
+    le32_put(&entry.id, head);
     le32_put(&entry.len, written);
     memcpy((char *)q->used_host + used_entry(q, q->next_used), &entry, sizeof entry);
     q->next_used++;
+}
+
+void virtq_push(struct virtq *q, const struct virtq_chain *c, uint32_t written)
+{
+    virtq_push_all(q, &(struct virtq_used){c->head, written}, 1);
+}
+
+void virtq_push_all(struct virtq *q, const struct virtq_used *u, unsigned n)
+{
+    if (!is_working(q))
+        return;
+    for (unsigned i = 0; i < n; i++)
+        put_used(q, u[i].head, u[i].written);
     ring_store(q->used_host, RING_INDEX, q->next_used);
 }
 

@@ -48,10 +48,16 @@ struct virtq_chain {
 int virtq_activate(struct virtq *q, const struct gmem *m) MUST_CHECK;
 /* 1 = *c filled, 0 = nothing waits, -EPROTO = broken now. */
 int virtq_pop(struct virtq *q, const struct gmem *m, struct virtq_chain *c) MUST_CHECK;
-/* Takes the last popped chain back: the next pop returns it again. */
+/* Takes the last popped chain back: the next pop returns it again. As often as was popped. */
 void virtq_unpop(struct virtq *q);
 /* written: bytes the device put into the in part. */
 void virtq_push(struct virtq *q, const struct virtq_chain *c, uint32_t written);
+/* Several, which the guest sees all at once (§5.1.6.4.2: buffers of one received packet). */
+struct virtq_used {
+    uint16_t head;
+    uint32_t written;
+};
+void virtq_push_all(struct virtq *q, const struct virtq_used *u, unsigned n);
 /* Whether the guest wants an interrupt for what was pushed since the last call. */
 bool virtq_should_signal(struct virtq *q);
 /* Asks for notifications (or not). enable returns true when more is waiting already: look again. */
