@@ -15,40 +15,20 @@
 /* A stop waits for the disk: a busy one is slow, not dead. */
 enum { CALL_TIMEOUT_MS = 60000 };
 
-static struct timespec after_ms(int ms)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    int64_t ns = t.tv_nsec + (int64_t)(ms % 1000) * 1000000;
-    t.tv_sec += ms / 1000 + ns / 1000000000;
-    t.tv_nsec = ns % 1000000000;
-    return t;
-}
-
-/* Waits under m->lock until *flag; 0, -EPIPE or -ETIMEDOUT. */
-static int wait_flag(struct machine *m, const bool *flag, int timeout_ms)
-{
-    struct timespec until = after_ms(timeout_ms);
-    int r = 0;
-    while (!*flag && m->state == MACHINE_LIVE && !m->vmm_gone && r == 0)
-        r = pthread_cond_timedwait(&m->changed, &m->lock, &until);
-    return *flag ? 0 : r == 0 ? -EPIPE : -ETIMEDOUT;
-}
-
 static int explain(struct machine *m, int r, const char *what, struct err *e)
 {
     if (r == -EPIPE)
-        return machine_gone(m, e);
+        return life_gone(&m->life, e);
     if (r == -ETIMEDOUT)
-        return err_set(e, ETIMEDOUT, "machine %s does not answer: %s", m->id, what);
+        return err_set(e, ETIMEDOUT, "machine %s does not answer: %s", m->life.id, what);
     return r;
 }
 
 int machine_greeting(struct machine *m, int timeout_ms, struct err *e)
 {
-    pthread_mutex_lock(&m->lock);
-    int r = wait_flag(m, &m->greeted, timeout_ms);
-    pthread_mutex_unlock(&m->lock);
+    pthread_mutex_lock(&m->life.lock);
+    int r = life_wait_flag(&m->life, &m->greeted, timeout_ms);
+    pthread_mutex_unlock(&m->life.lock);
     return explain(m, r, "start", e);
 }
 
@@ -93,15 +73,15 @@ static void release_slot(struct machine *m, int slot)
 int machine_command(struct machine *m, const char *name, json_t *args, int pass_fd, struct err *e)
 {
     struct buf line = BUF_INIT(QMP_LINE_MAX);
-    pthread_mutex_lock(&m->lock);
-    bool live = m->state == MACHINE_LIVE && !m->vmm_gone && m->on_qmp.fd >= 0;
+    pthread_mutex_lock(&m->life.lock);
+    bool live = m->life.state == LIFE_LIVE && !m->life.vmm_gone && m->on_qmp.fd >= 0;
     int slot = live ? take_slot(m) : -EPIPE;
     int r = slot < 0 ? slot : qmp_write(&line, name, args, m->calls[slot].id);
     if (r >= 0)
         r = send_line(m->on_qmp.fd, &line, pass_fd);
     if (r < 0 && slot >= 0)
         release_slot(m, slot);
-    pthread_mutex_unlock(&m->lock);
+    pthread_mutex_unlock(&m->life.lock);
     buf_done(&line);
     json_decref(args);
     return r < 0 ? explain(m, r, name, e) : slot;
@@ -110,14 +90,14 @@ int machine_command(struct machine *m, const char *name, json_t *args, int pass_
 int machine_answer(struct machine *m, int slot, int timeout_ms, json_t **ret, struct err *e)
 {
     struct machine_call *c = &m->calls[slot];
-    pthread_mutex_lock(&m->lock);
-    int r = wait_flag(m, &c->answered, timeout_ms);
+    pthread_mutex_lock(&m->life.lock);
+    int r = life_wait_flag(&m->life, &c->answered, timeout_ms);
     if (r == 0 && c->code < 0)
         r = err_set(e, -c->code, "%s", c->text);
     else if (r == 0 && ret)
         *ret = TAKE(c->data);
     release_slot(m, slot);
-    pthread_mutex_unlock(&m->lock);
+    pthread_mutex_unlock(&m->life.lock);
     return explain(m, r, "a command", e);
 }
 
@@ -132,16 +112,11 @@ int machine_call(struct machine *m, const char *name, json_t *args, struct err *
 
 int machine_wait_migration(struct machine *m, int timeout_ms, struct err *e)
 {
-    struct timespec until = after_ms(timeout_ms);
-    int r = 0;
-    pthread_mutex_lock(&m->lock);
-    while (m->migration == MIGRATION_NONE && m->state == MACHINE_LIVE && !m->vmm_gone && r == 0)
-        r = pthread_cond_timedwait(&m->changed, &m->lock, &until);
-    enum machine_migration got = m->migration;
-    pthread_mutex_unlock(&m->lock);
-    if (got == MIGRATION_COMPLETED)
-        return 0;
-    if (got == MIGRATION_FAILED)
-        return err_set(e, EIO, "the state of machine %s could not be moved", m->id);
-    return explain(m, r == 0 ? -EPIPE : -ETIMEDOUT, "moving its state", e);
+    pthread_mutex_lock(&m->life.lock);
+    int r = life_wait_flag(&m->life, &m->migration_over, timeout_ms);
+    bool failed = m->migration_failed;
+    pthread_mutex_unlock(&m->life.lock);
+    if (r == 0 && failed)
+        return err_set(e, EIO, "the state of machine %s could not be moved", m->life.id);
+    return explain(m, r, "moving its state", e);
 }

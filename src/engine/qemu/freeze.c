@@ -62,11 +62,11 @@ static int explain_failure(struct machine *m, struct err *e)
     struct err ignored;
     int slot = machine_command(m, "query-migrate", NULL, -1, &ignored);
     if (slot < 0 || machine_answer(m, slot, 5000, &v, &ignored) < 0)
-        return err_set(e, EIO, "the state of machine %s could not be written", m->id);
+        return err_set(e, EIO, "the state of machine %s could not be written", m->life.id);
     const char *why = json_get_str(v, "error-desc");
     bool full = why && strstr(why, strerror(ENOSPC));
     return err_set(e, full ? ENOSPC : EIO, "the state of machine %s could not be written: %.200s",
-                   m->id, why ? why : "no reason given");
+                   m->life.id, why ? why : "no reason given");
 }
 
 static int write_state(struct machine *m, int fd, struct err *e)
@@ -75,9 +75,9 @@ static int write_state(struct machine *m, int fd, struct err *e)
     int r = slot < 0 ? slot : machine_answer(m, slot, 10000, NULL, e);
     if (r < 0)
         return r;
-    pthread_mutex_lock(&m->lock);
-    m->migration = MIGRATION_NONE;
-    pthread_mutex_unlock(&m->lock);
+    pthread_mutex_lock(&m->life.lock);
+    m->migration_over = m->migration_failed = false;
+    pthread_mutex_unlock(&m->life.lock);
     r = machine_call(m, "migrate", json_pack("{s:s}", "uri", "fd:state"), e);
     if (r == 0 && (r = machine_wait_migration(m, MOVE_TIMEOUT_MS, e)) == -EIO)
         r = explain_failure(m, e);
@@ -87,13 +87,11 @@ static int write_state(struct machine *m, int fd, struct err *e)
 static int quit(struct machine *m)
 {
     struct err ignored;
-    pthread_mutex_lock(&m->lock);
-    m->expected = true;
-    pthread_mutex_unlock(&m->lock);
+    life_expect_end(&m->life);
     int slot = machine_command(m, "quit", NULL, -1, &ignored);
-    if (slot >= 0 && machine_wait_end(m, 3000) == 0)
+    if (slot >= 0 && life_wait_end(&m->life, 3000) == 0)
         return 0;
-    machine_kill(m); /* its state is safe already */
+    life_kill(&m->life); /* its state is safe already */
     return 0;
 }
 
@@ -128,7 +126,7 @@ static int write_pages(struct machine *m, struct frozen *f, struct manifest *mf,
     int fd = frozen_create(f, "pages", e);
     if (fd < 0)
         return fd;
-    struct pages_target t = {m->vm_pid, st.st_ino, (uint64_t)st.st_size};
+    struct pages_target t = {m->life.pid, st.st_ino, (uint64_t)st.st_size};
     int r = pages_save(&t, fd, &saved, e);
     if (tracing_refused(r)) {
         frozen_discard(f, "memory");
@@ -180,9 +178,9 @@ static int write_everything(struct machine *m, struct frozen *f, struct manifest
 
 static void set_freezing(struct machine *m, bool freezing)
 {
-    pthread_mutex_lock(&m->lock);
+    pthread_mutex_lock(&m->life.lock);
     m->freezing = freezing;
-    pthread_mutex_unlock(&m->lock);
+    pthread_mutex_unlock(&m->life.lock);
 }
 
 static int stop_and_write(struct machine *m, struct frozen *f, struct manifest *mf, struct err *e)
@@ -196,8 +194,8 @@ static int stop_and_write(struct machine *m, struct frozen *f, struct manifest *
     struct err ignored; /* the first error is the one to report */
     if (r < 0)
         set_freezing(m, false);
-    if (r < 0 && machine_alive(m) && machine_call(m, "cont", NULL, &ignored) < 0)
-        machine_kill(m);
+    if (r < 0 && life_alive(&m->life) && machine_call(m, "cont", NULL, &ignored) < 0)
+        life_kill(&m->life);
     return r;
 }
 

@@ -10,7 +10,7 @@
  * (pages.c); a machine without such a file has all of its memory written.
  *
  * Threads: the caller's, which sends commands and waits; the engine's reaper, which reads every
- * descriptor and notices every end (reaper.h, watch.c).
+ * descriptor and notices every end (reaper.h, life.h, watch.c).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -116,7 +116,7 @@ static int load_pages(struct machine *m, struct err *e)
     struct stat st;
     if (fstat(m->base_fd, &st) < 0)
         return err_set_errno(e, errno, "stat memory file");
-    struct pages_target t = {m->vm_pid, st.st_ino, (uint64_t)st.st_size};
+    struct pages_target t = {m->life.pid, st.st_ino, (uint64_t)st.st_size};
     return pages_load(&t, m->pages_fd, e);
 }
 
@@ -145,7 +145,7 @@ static int shake_hands(struct machine *m, bool incoming, struct err *e)
 static int make_memory_file(struct machine *m, struct err *e)
 {
     char path[4096];
-    int r = path_join(path, sizeof path, m->dir, "memory", e);
+    int r = path_join(path, sizeof path, m->life.dir, "memory", e);
     if (r < 0)
         return r;
     CLEANUP(cleanup_close)
@@ -172,7 +172,7 @@ static int qemu_boot(struct engine *en, const struct engine_spec *s, struct engi
         r = shake_hands(m, false, e);
     if (r == 0) {
         *ret = &m->base;
-        r = machine_hand_out(m, e);
+        r = life_hand_out(&m->life, e);
     }
     if (r < 0) {
         if (m && m->memory_file)
@@ -274,7 +274,7 @@ static int qemu_thaw(struct engine *en, const struct engine_spec *s, const char 
         r = load(m, e);
     if (r == 0) {
         *ret = &m->base;
-        r = machine_hand_out(m, e);
+        r = life_hand_out(&m->life, e);
     }
     if (r < 0)
         machine_free(m);
@@ -291,7 +291,7 @@ static int qemu_channel(struct engine_machine *bm, struct err *e)
 {
     struct machine *m = of(bm);
     struct sockaddr_un a;
-    channel_address(m->dir_fd, &a);
+    channel_address(m->life.dir_fd, &a);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return err_set_errno(e, errno, "socket");
@@ -299,9 +299,9 @@ static int qemu_channel(struct engine_machine *bm, struct err *e)
     if (connect(fd, (struct sockaddr *)&a, sizeof a) < 0) {
         int code = errno == EAGAIN ? ETIMEDOUT : errno;
         close(fd);
-        if (!machine_alive(m))
-            return machine_gone(m, e);
-        return err_set_errno(e, code, "guest channel of machine %s", m->id);
+        if (!life_alive(&m->life))
+            return life_gone(&m->life, e);
+        return err_set_errno(e, code, "guest channel of machine %s", m->life.id);
     }
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
     return fd;
@@ -319,12 +319,12 @@ static int qemu_stats(struct engine_machine *bm, struct engine_stats *ret, struc
 
 static bool qemu_alive(const struct engine_machine *bm)
 {
-    return machine_alive(of(bm));
+    return life_alive(&of(bm)->life);
 }
 
 static void qemu_kill(struct engine_machine *bm)
 {
-    machine_kill(of(bm));
+    life_kill(&of(bm)->life);
 }
 
 static void qemu_free(struct engine_machine *bm)

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/fs.h"
+#include "engine/fds.h"
 #include "engine/qemu/machine.h"
 #include "engine/qemu/spawn.h"
 
@@ -35,23 +35,6 @@ static void plumbing_done(struct plumbing *p)
                         &p->net_helper, &p->info_read, &p->info_write, &p->preload};
     for (size_t i = 0; i < ARRAY_LEN(all); i++)
         cleanup_close(all[i]);
-}
-
-static int set_nonblocking(int fd)
-{
-    int flags = fcntl(fd, F_GETFL);
-    return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
-}
-
-/* ours is non-blocking: it is read by the reaper. */
-static int make_pair(int *ours, int *theirs)
-{
-    int fd[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd) < 0)
-        return -errno;
-    *ours = fd[0];
-    *theirs = fd[1];
-    return set_nonblocking(fd[0]);
 }
 
 void channel_address(int dir_fd, struct sockaddr_un *ret)
@@ -76,79 +59,31 @@ static int listen_channel(int dir_fd)
     return fd;
 }
 
-static int memfd_with(const char *name, const void *p, size_t n)
-{
-    int fd = (int)syscall(SYS_memfd_create, name, MFD_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    int r = fs_write_all(fd, p, n);
-    if (r == 0 && lseek(fd, 0, SEEK_SET) < 0)
-        r = -errno;
-    if (r < 0)
-        close(fd);
-    return r < 0 ? r : fd;
-}
-
 static int make_plumbing(struct machine *m, struct plumbing *p, struct err *e)
 {
     int pipe_fd[2];
-    int r = make_pair(&m->on_qmp.fd, &p->qmp);
+    int r = fds_pair(SOCK_STREAM, &m->on_qmp.fd, &p->qmp);
     if (r == 0)
-        r = make_pair(&m->on_console.fd, &p->console);
+        r = life_open_console(&m->life, &p->console);
     if (r == 0)
-        r = make_pair(&m->on_stderr.fd, &p->err);
+        r = life_open_stderr(&m->life, &p->err);
     if (r == 0 && m->args.network)
-        r = make_pair(&p->net_helper, &p->net_vm);
+        r = fds_pair(SOCK_STREAM, &p->net_helper, &p->net_vm);
     if (r == 0 && (r = pipe2(pipe_fd, O_CLOEXEC) < 0 ? -errno : 0) == 0) {
         p->info_read = pipe_fd[0];
         p->info_write = pipe_fd[1];
     }
     if (r == 0 && m->args.memory == QEMU_MEMORY_PRIVATE)
-        r = p->preload = memfd_with("preload", qemu_preload, qemu_preload_size);
+        r = p->preload = fds_memory("preload", qemu_preload, qemu_preload_size);
     if (r >= 0)
-        r = p->agent = listen_channel(m->dir_fd);
-    if (r >= 0)
-        r = m->console_file = openat(m->dir_fd, "console.log",
-                                     O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
-    struct stat st;
-    if (r >= 0 && fstat(m->console_file, &st) == 0)
-        m->console_bytes = (size_t)st.st_size;
-    return r < 0 ? err_set_errno(e, -r, "sockets of machine %s", m->id) : 0;
+        r = p->agent = listen_channel(m->life.dir_fd);
+    return r < 0 ? err_set_errno(e, -r, "sockets of machine %s", m->life.id) : 0;
 }
 
 static void add_fd(struct proc_spec *s, int parent, int child)
 {
     if (parent >= 0)
         s->fds[s->n_fds++] = (struct proc_fd){parent, child};
-}
-
-static int spawn_net(struct machine *m, struct plumbing *p, const struct net_policy *policy,
-                     struct err *e)
-{
-    CLEANUP(cleanup_json)
-    json_t *v = net_policy_to_json(policy);
-    char *text = v ? json_text(v) : NULL;
-    CLEANUP(cleanup_close)
-    int policy_fd = text ? memfd_with("policy", text, strlen(text)) : -ENOMEM;
-    free(text);
-    m->stats_fd = memfd_with("stats", "", 0);
-    if (policy_fd < 0 || m->stats_fd < 0)
-        return err_set(e, ENOMEM, "network policy of machine %s", m->id);
-    /* It takes its own rights away (user, capabilities, files, system calls): it needs the host's
-     * network, so the sandbox around QEMU would add little. */
-    struct argv a = {0};
-    argv_addf(&a, "%s/tinderbox-net", m->base.en->helper_dir);
-    static const char *const args[] = {"--fd", "3", "--policy-fd", "4", "--stats-fd", "5"};
-    for (size_t i = 0; i < ARRAY_LEN(args); i++)
-        argv_add(&a, args[i]);
-    struct proc_spec s = {.argv = argv_end(&a, e)};
-    add_fd(&s, p->err, 2);
-    add_fd(&s, p->net_helper, 3);
-    add_fd(&s, policy_fd, 4);
-    add_fd(&s, m->stats_fd, 5);
-    int r = s.argv ? proc_spawn(&s, &m->net, e) : -ENOMEM;
-    argv_done(&a);
-    return r;
 }
 
 static int spawn_vmm(struct machine *m, struct plumbing *p, int state_fd, struct err *e)
@@ -167,28 +102,18 @@ static int spawn_vmm(struct machine *m, struct plumbing *p, int state_fd, struct
         add_fd(&s, p->info_write, QEMU_FD_INFO);
         add_fd(&s, p->preload, QEMU_FD_PRELOAD);
     }
-    int r = s.argv ? proc_spawn(&s, &m->vmm, e) : -ENOMEM;
+    int r = s.argv ? proc_spawn(&s, &m->life.vmm, e) : -ENOMEM;
     argv_done(&a);
     return r;
 }
 
 static int watch_all(struct machine *m, struct err *e)
 {
-    m->on_vmm.fd = m->vmm.pidfd;
-    m->on_net.fd = m->net.pidfd;
     m->on_retry.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     if (m->on_retry.fd < 0)
         return err_set_errno(e, errno, "timer");
-    struct watch *const all[] = {&m->on_qmp,   &m->on_console, &m->on_stderr,
-                                 &m->on_retry, &m->on_net,     &m->on_vmm};
-    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
-        if (all[i]->fd < 0)
-            continue;
-        int r = reaper_add(m->reaper, all[i], e);
-        if (r < 0)
-            return r; /* those added before refer to a machine that is ended and freed below */
-    }
-    return 0;
+    struct watch *const ours[] = {&m->on_qmp, &m->on_retry};
+    return life_start(&m->life, ours, ARRAY_LEN(ours), e);
 }
 
 /* {"child-pid": N}; written before the program starts. */
@@ -248,24 +173,24 @@ static void limit_process(const struct machine *m, pid_t pid)
 
 static int learn_pid(struct machine *m, struct plumbing *p, struct err *e)
 {
-    pid_t pid = m->vmm.pid;
+    pid_t pid = m->life.vmm.pid;
     if (m->args.sandboxed) {
         cleanup_close(&p->info_write);
         p->info_write = -1;
         int r = read_child_pid(p->info_read, 10000, &pid);
         if (r < 0)
-            return r == -ETIMEDOUT
-                       ? err_set(e, ETIMEDOUT, "the sandbox of machine %s does not start", m->id)
-                       : machine_gone(m, e);
+            return r == -ETIMEDOUT ? err_set(e, ETIMEDOUT,
+                                             "the sandbox of machine %s does not start", m->life.id)
+                                   : life_gone(&m->life, e);
     }
     int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (fd < 0)
-        return errno == ESRCH ? machine_gone(m, e) : err_set_errno(e, errno, "pidfd");
+        return errno == ESRCH ? life_gone(&m->life, e) : err_set_errno(e, errno, "pidfd");
     limit_process(m, pid);
-    pthread_mutex_lock(&m->lock);
-    m->vm_pid = pid;
-    m->vm_pidfd = fd;
-    pthread_mutex_unlock(&m->lock);
+    pthread_mutex_lock(&m->life.lock);
+    m->life.pid = pid;
+    m->life.inner_pidfd = fd;
+    pthread_mutex_unlock(&m->life.lock);
     return 0;
 }
 
@@ -274,16 +199,13 @@ int machine_spawn(struct machine *m, const struct net_policy *policy, int state_
     struct plumbing p = {-1, -1, -1, -1, -1, -1, -1, -1, -1};
     int r = make_plumbing(m, &p, e);
     if (r == 0 && m->args.network)
-        r = spawn_net(m, &p, policy, e);
+        r = life_start_net(&m->life, m->base.en->helper_dir, policy, p.net_helper, p.err, e);
     if (r == 0)
         r = spawn_vmm(m, &p, state_fd, e);
     if (r < 0) {
-        proc_kill(&m->net);
+        proc_kill(&m->life.net);
         goto end;
     }
-    m->vmm_gone = false;
-    m->net_gone = m->net.pidfd < 0;
-    m->state = MACHINE_LIVE;
     r = watch_all(m, e);
     int *const theirs[] = {&p.qmp, &p.agent, &p.console, &p.err, &p.net_vm, &p.net_helper};
     for (size_t i = 0; i < ARRAY_LEN(theirs); i++) {

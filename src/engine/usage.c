@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/usage.h"
+
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +9,6 @@
 #include <unistd.h>
 
 #include "base/fs.h"
-#include "engine/qemu/machine.h"
 #include "net/stats.h"
 
 static int read_proc(pid_t pid, const char *name, struct buf *out, struct err *e)
@@ -53,33 +53,23 @@ static int read_memory(pid_t pid, struct engine_stats *ret, struct err *e)
     return r;
 }
 
-static uint64_t written_bytes(const struct machine *m)
+int usage_process(pid_t pid, struct engine_stats *ret, struct err *e)
 {
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < m->args.n_disks; i++) {
-        struct stat st;
-        if (!m->disk_read_only[i] && stat(m->disks[i].node[0].path, &st) == 0)
-            sum += (uint64_t)st.st_blocks * 512;
-    }
-    return sum;
+    int r = read_cpu(pid, &ret->cpu_us, e);
+    return r < 0 ? r : read_memory(pid, ret, e);
 }
 
-int machine_stats(struct machine *m, struct engine_stats *ret, struct err *e)
+uint64_t usage_file(const char *path)
 {
-    struct engine_stats s = {0};
+    struct stat st;
+    return stat(path, &st) == 0 ? (uint64_t)st.st_blocks * 512 : 0;
+}
+
+void usage_network(int stats_fd, struct engine_stats *ret)
+{
     struct net_stats net;
-    if (!machine_alive(m))
-        return machine_gone(m, e);
-    int r = read_cpu(m->vm_pid, &s.cpu_us, e);
-    if (r == 0)
-        r = read_memory(m->vm_pid, &s, e);
-    if (r < 0)
-        return machine_alive(m) ? r : machine_gone(m, e);
-    s.disk_written_bytes = written_bytes(m);
-    if (m->stats_fd >= 0 && net_stats_read(m->stats_fd, &net) == 0) {
-        s.net_tx_bytes = net.tx_bytes;
-        s.net_rx_bytes = net.rx_bytes;
-    }
-    *ret = s;
-    return 0;
+    if (stats_fd < 0 || net_stats_read(stats_fd, &net) < 0)
+        return;
+    ret->net_tx_bytes = net.tx_bytes;
+    ret->net_rx_bytes = net.rx_bytes;
 }

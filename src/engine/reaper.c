@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "engine/qemu/reaper.h"
+#include "engine/reaper.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One thread that watches descriptors of all machines: process ends (pidfd), QMP, console, stderr.
+ * One thread that watches descriptors of all machines: process ends (pidfd), control
+ * channels, consoles, stderr.
  * Callbacks run on that thread, one at a time, and may remove any watch; nobody else may.
  */
-#ifndef ENGINE_QEMU_REAPER_H
-#define ENGINE_QEMU_REAPER_H
+#ifndef ENGINE_REAPER_H
+#define ENGINE_REAPER_H
 
 #include "base/err.h"
 
