@@ -19,33 +19,31 @@
 #define HEADER_BYTES 36
 #define VCPUS_MAX 255 /* an 8-bit APIC id each */
 
-/* Fixed ACPI description table, revision 6 (§5.2.9): the fields that are not zero. */
 #define FADT_BYTES 276
 #define FADT_DSDT 40
-#define FADT_PROFILE 45
-#define FADT_CENTURY 108
-#define FADT_BOOT_ARCH 109
-#define FADT_FLAGS 112
-#define FADT_RESET_REGISTER 116
-#define FADT_RESET_VALUE 128
-#define FADT_MINOR 131
 #define FADT_X_DSDT 140
-#define FADT_SLEEP_CONTROL 244
-#define FADT_SLEEP_STATUS 256
-#define FADT_HYPERVISOR 268
 
-#define PROFILE_ENTERPRISE_SERVER 4
-#define BOOT_ARCH_NO_VGA (1u << 2) /* and no i8042, no legacy devices: those bits are clear */
-#define FLAG_WBINVD (1u << 0)
-#define FLAG_POWER_BUTTON (1u << 4) /* if there is one, the DSDT has it: no fixed one */
-#define FLAG_SLEEP_BUTTON (1u << 5)
-#define FLAG_RESET_REGISTER (1u << 10)
-#define FLAG_HW_REDUCED (1u << 20)
-#define CMOS_CENTURY 0x32
+#define BYTE_PORT 0x01000801 /* generic address (§5.2.3.2): system I/O, 8 bits, byte access */
 
-struct tables {
-    struct aml a;
-    uint64_t gpa; /* of a.p */
+/* Fixed ACPI description table, revision 6 (§5.2.9): what is constant and not zero. */
+static const struct {
+    uint16_t offset, bytes;
+    uint32_t value;
+} fadt_fields[] = {
+    {45, 1, 4},       /* profile: enterprise server */
+    {108, 1, 0x32},   /* the RTC's century byte */
+    {109, 2, 1 << 2}, /* no VGA; and no i8042, no legacy devices: those bits are clear */
+    /* WBINVD works; power and sleep button are not fixed ones; reset register; hardware-reduced */
+    {112, 4, 1 << 0 | 1 << 4 | 1 << 5 | 1 << 10 | 1 << 20},
+    {116, 4, BYTE_PORT},
+    {120, 8, LAYOUT_PORT_RESET},
+    {128, 1, 1}, /* what resets */
+    {131, 1, 4}, /* minor version: ACPI 6.4 */
+    {244, 4, BYTE_PORT},
+    {248, 8, LAYOUT_PORT_SLEEP}, /* control */
+    {256, 4, BYTE_PORT},
+    {260, 8, LAYOUT_PORT_SLEEP + 1}, /* status */
+    {268, 4, 0x52444e54},            /* hypervisor: "TNDR" */
 };
 
 static void put_at(uint8_t *p, size_t offset, uint64_t v, unsigned bytes)
@@ -85,58 +83,38 @@ static size_t begin_table(struct aml *a, const char *signature, unsigned revisio
 }
 
 /* Returns the table's guest physical address. */
-static uint64_t end_table(struct tables *t, size_t start)
+static uint64_t end_table(struct aml *a, size_t start)
 {
-    uint8_t *p = t->a.p + start;
-    size_t n = t->a.n - start;
-    if (!t->a.full) {
-        put_at(p, 4, n, 4);
-        p[9] = checksum(p, n);
+    uint8_t *p = a->p + start;
+    if (!a->full) {
+        put_at(p, 4, a->n - start, 4);
+        p[9] = checksum(p, a->n - start);
     }
-    return t->gpa + start;
+    return LAYOUT_ACPI + start;
 }
 
-static uint64_t write_dsdt(struct tables *t, const struct acpi_config *c)
+static uint64_t write_dsdt(struct aml *a, const struct acpi_config *c)
 {
-    size_t start = begin_table(&t->a, "DSDT", 2); /* 2: integers have 64 bits */
-    dsdt_write(&t->a, c);
-    return end_table(t, start);
+    size_t start = begin_table(a, "DSDT", 2); /* 2: integers have 64 bits */
+    dsdt_write(a, c);
+    return end_table(a, start);
 }
 
-/* Generic address structure (§5.2.3.2) of a byte-wide port. */
-static void put_port(uint8_t *p, size_t offset, uint16_t port)
-{
-    put_at(p, offset, 0x01000801, 4); /* system I/O, 8 bits at bit 0, byte access */
-    put_at(p, offset + 4, port, 8);
-}
-
-static uint64_t write_fadt(struct tables *t, uint64_t dsdt)
+static uint64_t write_fadt(struct aml *a, uint64_t dsdt)
 {
     uint8_t f[FADT_BYTES] = {0};
+    for (unsigned i = 0; i < ARRAY_LEN(fadt_fields); i++)
+        put_at(f, fadt_fields[i].offset, fadt_fields[i].value, fadt_fields[i].bytes);
     put_at(f, FADT_DSDT, dsdt, 4);
-    put_at(f, FADT_PROFILE, PROFILE_ENTERPRISE_SERVER, 1);
-    put_at(f, FADT_CENTURY, CMOS_CENTURY, 1);
-    put_at(f, FADT_BOOT_ARCH, BOOT_ARCH_NO_VGA, 2);
-    put_at(f, FADT_FLAGS,
-           FLAG_WBINVD | FLAG_POWER_BUTTON | FLAG_SLEEP_BUTTON | FLAG_RESET_REGISTER |
-               FLAG_HW_REDUCED,
-           4);
-    put_port(f, FADT_RESET_REGISTER, LAYOUT_PORT_RESET);
-    put_at(f, FADT_RESET_VALUE, 1, 1);
-    put_at(f, FADT_MINOR, 4, 1);
     put_at(f, FADT_X_DSDT, dsdt, 8);
-    put_port(f, FADT_SLEEP_CONTROL, LAYOUT_PORT_SLEEP);
-    put_port(f, FADT_SLEEP_STATUS, LAYOUT_PORT_SLEEP + 1);
-    memcpy(f + FADT_HYPERVISOR, OEM_ID, 6);
-    size_t start = begin_table(&t->a, "FACP", 6);
-    aml_bytes(&t->a, f + HEADER_BYTES, sizeof f - HEADER_BYTES);
-    return end_table(t, start);
+    size_t start = begin_table(a, "FACP", 6);
+    aml_bytes(a, f + HEADER_BYTES, sizeof f - HEADER_BYTES);
+    return end_table(a, start);
 }
 
 /* §5.2.12. No PCAT_COMPAT flag: there are no 8259s. */
-static uint64_t write_madt(struct tables *t, unsigned vcpus)
+static uint64_t write_madt(struct aml *a, unsigned vcpus)
 {
-    struct aml *a = &t->a;
     size_t start = begin_table(a, "APIC", 5);
     aml_number(a, LAYOUT_LAPIC_BASE, 4);
     aml_number(a, 0, 4);
@@ -149,15 +127,15 @@ static uint64_t write_madt(struct tables *t, unsigned vcpus)
     aml_number(a, 0, 2);           /* its id */
     aml_number(a, LAYOUT_IOAPIC_BASE, 4);
     aml_number(a, 0, 4); /* first interrupt */
-    return end_table(t, start);
+    return end_table(a, start);
 }
 
-static uint64_t write_xsdt(struct tables *t, uint64_t fadt, uint64_t madt)
+static uint64_t write_xsdt(struct aml *a, uint64_t fadt, uint64_t madt)
 {
-    size_t start = begin_table(&t->a, "XSDT", 1);
-    aml_number(&t->a, fadt, 8);
-    aml_number(&t->a, madt, 8);
-    return end_table(t, start);
+    size_t start = begin_table(a, "XSDT", 1);
+    aml_number(a, fadt, 8);
+    aml_number(a, madt, 8);
+    return end_table(a, start);
 }
 
 #define RSDP_BYTES 36
@@ -177,19 +155,19 @@ static void write_rsdp(uint8_t p[RSDP_BYTES], uint64_t xsdt)
 int acpi_build(const struct gmem *m, const struct acpi_config *c, uint64_t *rsdp, struct err *e)
 {
     size_t room = LAYOUT_ACPI_END - LAYOUT_ACPI;
-    struct tables t = {.a = {.p = gmem_ptr(m, LAYOUT_ACPI, room), .cap = room}, .gpa = LAYOUT_ACPI};
+    struct aml a = {.p = gmem_ptr(m, LAYOUT_ACPI, room), .cap = room};
     static const uint8_t zero[RSDP_BYTES];
-    if (c->vcpus == 0 || c->vcpus > VCPUS_MAX || c->n_virtio > LAYOUT_VIRTIO_MAX || !t.a.p)
+    if (c->vcpus == 0 || c->vcpus > VCPUS_MAX || c->n_virtio > LAYOUT_VIRTIO_MAX || !a.p)
         return err_set(e, EINVAL, "ACPI tables: no such machine (%u vCPUs, %u virtio devices)",
                        c->vcpus, c->n_virtio);
-    aml_bytes(&t.a, zero, sizeof zero);
-    uint64_t dsdt = write_dsdt(&t, c);
-    uint64_t fadt = write_fadt(&t, dsdt);
-    uint64_t madt = write_madt(&t, c->vcpus);
-    uint64_t xsdt = write_xsdt(&t, fadt, madt);
-    if (t.a.full)
+    aml_bytes(&a, zero, sizeof zero);
+    uint64_t dsdt = write_dsdt(&a, c);
+    uint64_t fadt = write_fadt(&a, dsdt);
+    uint64_t madt = write_madt(&a, c->vcpus);
+    uint64_t xsdt = write_xsdt(&a, fadt, madt);
+    if (a.full)
         return err_set(e, ENOSPC, "ACPI tables: more than %zu bytes", room);
-    write_rsdp(t.a.p, xsdt);
+    write_rsdp(a.p, xsdt);
     if (c->vmclock)
         vmclock_init(m);
     *rsdp = LAYOUT_ACPI;

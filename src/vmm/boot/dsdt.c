@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* tests/unit/vmm/dsdt.asl is this definition block as source. */
 #include "vmm/boot/dsdt.h"
 
 #include "vmm/dev/ged.h"
@@ -16,13 +17,6 @@
 #define METHOD_SERIALIZED 0x08 /* the low bits count arguments */
 #define NOTIFY_CHANGED 0x80
 
-/*
- * Device (VR00) {
- *     Name (_HID, "LNRO0005")
- *     Name (_UID, 0)
- *     Name (_CRS, ...)
- * }
- */
 static void write_virtio(struct aml *a, unsigned slot)
 {
     char name[4] = {'V', 'R', (char)('0' + slot / 10), (char)('0' + slot % 10)};
@@ -49,14 +43,19 @@ static void write_isa(struct aml *a, const char *name, const char *id,
     aml_close(a, device);
 }
 
+static void write_ids(struct aml *a, const char *hid, const char *cid)
+{
+    aml_named_string(a, "_HID", hid);
+    aml_named_string(a, "_CID", cid);
+    aml_named_string(a, "_DDN", cid);
+}
+
 /* "Virtual Machine Generation ID" (Microsoft, 2012). ADDR is {low, high} half of the address. Linux
  * (drivers/virt/vmgenid.c) matches the _CID, in capitals after ACPICA's repair. */
 static void write_vmgenid(struct aml *a)
 {
     size_t device = aml_device(a, "VGEN");
-    aml_named_string(a, "_HID", "TNDR0001");
-    aml_named_string(a, "_CID", "VM_Gen_Counter");
-    aml_named_string(a, "_DDN", "VM_Gen_Counter");
+    write_ids(a, "TNDR0001", "VM_Gen_Counter");
     aml_named(a, "ADDR");
     size_t package = aml_open(a, AML_PACKAGE);
     aml_number(a, 2, 1);
@@ -70,21 +69,14 @@ static void write_vmgenid(struct aml *a)
 static void write_vmclock(struct aml *a)
 {
     size_t device = aml_device(a, "VCLK");
-    aml_named_string(a, "_HID", "AMZNC10C");
-    aml_named_string(a, "_CID", "VMCLOCK");
-    aml_named_string(a, "_DDN", "VMCLOCK");
+    write_ids(a, "AMZNC10C", "VMCLOCK");
     aml_named_resources(a, &(struct aml_resources){.memory_base = LAYOUT_VMCLOCK,
                                                    .memory_bytes = GMEM_PAGE,
                                                    .irq = -1});
     aml_close(a, device);
 }
 
-/*
- * Method (_EVT, 1, Serialized) {
- *     Local0 = ESEL
- *     If (Local0 & 1) { Notify (VGEN, 0x80) }
- * }
- */
+/* Method (_EVT, 1, Serialized) { Local0 = ESEL; If (Local0 & 1) { Notify (VGEN, 0x80) } } */
 static void write_event_method(struct aml *a)
 {
     size_t method = aml_open(a, AML_METHOD);

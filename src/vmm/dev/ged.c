@@ -13,10 +13,6 @@
 
 #define GED_VERSION 1
 
-struct ged_state {
-    uint32_t pending;
-};
-
 void ged_init(struct ged *g, struct irq irq)
 {
     *g = (struct ged){.irq = irq};
@@ -49,21 +45,17 @@ static void ged_read(void *dev, uint64_t offset, void *data, unsigned len)
     pthread_mutex_unlock(&g->lock);
 }
 
-static void ged_write(void *dev, uint64_t offset, const void *data, unsigned len)
+static void write_nothing(void *dev, uint64_t offset, const void *data, unsigned len)
 {
-    (void)dev;
-    (void)offset;
-    (void)data;
-    (void)len;
+    (void)dev, (void)offset, (void)data, (void)len;
 }
 
-const struct bus_ops ged_ops = {ged_read, ged_write};
+const struct bus_ops ged_ops = {ged_read, write_nothing};
 
 /* Control and status of a machine that is awake. */
 static void read_zero(void *dev, uint64_t offset, void *data, unsigned len)
 {
-    (void)dev;
-    (void)offset;
+    (void)dev, (void)offset;
     memset(data, 0, len);
 }
 
@@ -90,20 +82,12 @@ const struct bus_ops ged_reset_ops = {read_zero, reset_write};
 
 void ged_save(struct ged *g, struct state_writer *w)
 {
-    pthread_mutex_lock(&g->lock);
-    struct ged_state st = {g->pending};
-    pthread_mutex_unlock(&g->lock);
-    state_put(w, STATE_GED, 0, GED_VERSION, &st, sizeof st);
+    state_put(w, STATE_GED, 0, GED_VERSION, &g->pending, sizeof g->pending);
 }
 
 int ged_restore(struct ged *g, const struct state_reader *r, struct err *e)
 {
-    struct ged_state st;
-    int rc = state_get(r, STATE_GED, 0, GED_VERSION, &st, sizeof st, e);
-    if (rc < 0)
-        return rc;
-    pthread_mutex_lock(&g->lock);
-    g->pending = st.pending & EVENTS;
-    pthread_mutex_unlock(&g->lock);
-    return 0;
+    int rc = state_get(r, STATE_GED, 0, GED_VERSION, &g->pending, sizeof g->pending, e);
+    g->pending &= EVENTS;
+    return rc;
 }

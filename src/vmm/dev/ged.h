@@ -19,7 +19,7 @@
 struct ged {
     pthread_mutex_t lock;
     struct irq irq;
-    uint32_t pending;
+    uint32_t pending;               /* the section STATE_GED */
     void (*on_poweroff)(void *arg); /* sleep control register: SLP_EN with type 5 */
     void (*on_reset)(void *arg);
     void *arg;
@@ -31,6 +31,7 @@ extern const struct bus_ops ged_ops;       /* MMIO, 4 bytes */
 extern const struct bus_ops ged_sleep_ops; /* ports LAYOUT_PORT_SLEEP, 2 bytes */
 extern const struct bus_ops ged_reset_ops; /* port LAYOUT_PORT_RESET, 1 byte */
 void ged_raise(struct ged *g, uint32_t events);
+/* While all vCPUs are parked. */
 void ged_save(struct ged *g, struct state_writer *w);
 int ged_restore(struct ged *g, const struct state_reader *r, struct err *e) MUST_CHECK;
 

@@ -26,18 +26,10 @@
 
 #define MODE_LOWEST_PRIORITY 1
 #define MSI_BASE UINT64_C(0xfee00000)
+#define MSI_REDIRECTION_HINT 0x08
+#define MSI_LOGICAL 0x04
 
 #define IOAPIC_VERSION 1
-
-struct ioapic_state {
-    uint32_t id, select, pending, reserved;
-    uint64_t entry[IOAPIC_PINS];
-};
-
-struct message {
-    uint64_t address;
-    uint32_t data;
-};
 
 void ioapic_init(struct ioapic *a, void (*send)(void *arg, uint64_t address, uint32_t data),
                  void *arg)
@@ -45,7 +37,7 @@ void ioapic_init(struct ioapic *a, void (*send)(void *arg, uint64_t address, uin
     *a = (struct ioapic){.send = send, .arg = arg};
     pthread_mutex_init(&a->lock, NULL);
     for (unsigned i = 0; i < IOAPIC_PINS; i++)
-        a->entry[i] = ENTRY_MASKED;
+        a->regs.entry[i] = ENTRY_MASKED;
 }
 
 void ioapic_done(struct ioapic *a)
@@ -53,79 +45,73 @@ void ioapic_done(struct ioapic *a)
     pthread_mutex_destroy(&a->lock);
 }
 
+/* Takes the pin's pending interrupt: returns the entry that describes it, ENTRY_MASKED when there
+ * is none or it must wait. The caller holds the lock and calls deliver() after giving it back,
+ * because that enters the kernel. */
+static uint64_t take(struct ioapic *a, unsigned pin)
+{
+    if (!(a->regs.pending & 1u << pin) || (a->regs.entry[pin] & ENTRY_MASKED))
+        return ENTRY_MASKED;
+    a->regs.pending &= ~(1u << pin);
+    return a->regs.entry[pin];
+}
+
 /* Intel SDM 3A §11.11. The trigger bit stays "edge" whatever the entry says: the local APIC would
  * otherwise hold the vector until an EOI message that nobody here waits for. */
-static struct message compose(uint64_t entry)
+static void deliver(struct ioapic *a, uint64_t entry)
 {
     uint64_t mode = entry >> ENTRY_MODE_SHIFT & 7;
     uint64_t address = MSI_BASE | (entry >> ENTRY_DEST_SHIFT) << 12;
+    if (entry & ENTRY_MASKED)
+        return;
     if (mode == MODE_LOWEST_PRIORITY)
-        address |= 1 << 3;
+        address |= MSI_REDIRECTION_HINT;
     if (entry & ENTRY_LOGICAL)
-        address |= 1 << 2;
-    return (struct message){address, (uint32_t)(mode << 8 | (entry & ENTRY_VECTOR))};
-}
-
-/* Takes the pin's pending interrupt if it can be delivered now. Called with the lock held; the
- * message is sent after it was given back, because sending enters the kernel. */
-static bool take(struct ioapic *a, unsigned pin, struct message *ret)
-{
-    if (!(a->pending & 1u << pin) || (a->entry[pin] & ENTRY_MASKED))
-        return false;
-    a->pending &= ~(1u << pin);
-    *ret = compose(a->entry[pin]);
-    return true;
+        address |= MSI_LOGICAL;
+    a->send(a->arg, address, (uint32_t)(mode << 8 | (entry & ENTRY_VECTOR)));
 }
 
 void ioapic_raise(void *ioapic, unsigned gsi)
 {
     struct ioapic *a = ioapic;
-    struct message msg;
     if (gsi >= IOAPIC_PINS)
         return;
     pthread_mutex_lock(&a->lock);
-    a->pending |= 1u << gsi;
-    bool deliver = take(a, gsi, &msg);
+    a->regs.pending |= 1u << gsi;
+    uint64_t entry = take(a, gsi);
     pthread_mutex_unlock(&a->lock);
-    if (deliver)
-        a->send(a->arg, msg.address, msg.data);
+    deliver(a, entry);
 }
 
 /* The pin of the selected register, IOAPIC_PINS when it is not a redirection entry. */
 static unsigned selected_pin(const struct ioapic *a)
 {
-    if (a->select < INDEX_ENTRY || a->select >= INDEX_ENTRY + 2 * IOAPIC_PINS)
+    if (a->regs.select < INDEX_ENTRY || a->regs.select >= INDEX_ENTRY + 2 * IOAPIC_PINS)
         return IOAPIC_PINS;
-    return (a->select - INDEX_ENTRY) / 2;
+    return (a->regs.select - INDEX_ENTRY) / 2;
 }
 
 static uint32_t read_window(const struct ioapic *a)
 {
     unsigned pin = selected_pin(a);
     if (pin < IOAPIC_PINS)
-        return (uint32_t)(a->entry[pin] >> (a->select & 1 ? 32 : 0));
-    switch (a->select) {
-    case INDEX_ID:
-    case INDEX_ARBITRATION:
-        return a->id;
-    case INDEX_VERSION:
+        return (uint32_t)(a->regs.entry[pin] >> (a->regs.select & 1 ? 32 : 0));
+    if (a->regs.select == INDEX_VERSION)
         return VERSION;
-    default:
-        return 0;
-    }
+    return a->regs.select <= INDEX_ARBITRATION ? a->regs.id : 0;
 }
 
-static bool write_window(struct ioapic *a, uint32_t v, struct message *ret)
+static uint64_t write_window(struct ioapic *a, uint32_t v)
 {
     unsigned pin = selected_pin(a);
-    if (a->select == INDEX_ID)
-        a->id = v & ID_BITS;
+    if (a->regs.select == INDEX_ID)
+        a->regs.id = v & ID_BITS;
     if (pin == IOAPIC_PINS)
-        return false;
-    uint64_t old = a->entry[pin];
-    a->entry[pin] =
-        (a->select & 1 ? (uint64_t)v << 32 | (uint32_t)old : (old >> 32) << 32 | v) & ENTRY_BITS;
-    return take(a, pin, ret);
+        return ENTRY_MASKED;
+    uint64_t old = a->regs.entry[pin];
+    uint64_t new = a->regs.select & 1 ? (uint64_t)v << 32 | (uint32_t)old : old >> 32 << 32 | v;
+    a->regs.entry[pin] = new &ENTRY_BITS;
+    return take(a, pin);
 }
 
 static void ioapic_read(void *dev, uint64_t offset, void *data, unsigned len)
@@ -134,7 +120,7 @@ static void ioapic_read(void *dev, uint64_t offset, void *data, unsigned len)
     uint64_t v = 0;
     pthread_mutex_lock(&a->lock);
     if (offset == REG_SELECT)
-        v = a->select;
+        v = a->regs.select;
     else if (offset == REG_WINDOW)
         v = read_window(a);
     pthread_mutex_unlock(&a->lock);
@@ -144,46 +130,32 @@ static void ioapic_read(void *dev, uint64_t offset, void *data, unsigned len)
 static void ioapic_write(void *dev, uint64_t offset, const void *data, unsigned len)
 {
     struct ioapic *a = dev;
-    struct message msg;
-    bool deliver = false;
+    uint64_t entry = ENTRY_MASKED;
     uint32_t v = 0;
     memcpy(&v, data, len < sizeof v ? len : sizeof v);
     pthread_mutex_lock(&a->lock);
     if (offset == REG_SELECT)
-        a->select = v & 0xff;
+        a->regs.select = v & 0xff;
     else if (offset == REG_WINDOW)
-        deliver = write_window(a, v, &msg);
+        entry = write_window(a, v);
     pthread_mutex_unlock(&a->lock);
-    if (deliver)
-        a->send(a->arg, msg.address, msg.data);
+    deliver(a, entry);
 }
 
 const struct bus_ops ioapic_ops = {ioapic_read, ioapic_write};
 
 void ioapic_save(struct ioapic *a, struct state_writer *w)
 {
-    struct ioapic_state st = {0};
-    pthread_mutex_lock(&a->lock);
-    st.id = a->id;
-    st.select = a->select;
-    st.pending = a->pending;
-    memcpy(st.entry, a->entry, sizeof st.entry);
-    pthread_mutex_unlock(&a->lock);
-    state_put(w, STATE_IOAPIC, 0, IOAPIC_VERSION, &st, sizeof st);
+    state_put(w, STATE_IOAPIC, 0, IOAPIC_VERSION, &a->regs, sizeof a->regs);
 }
 
 int ioapic_restore(struct ioapic *a, const struct state_reader *r, struct err *e)
 {
-    struct ioapic_state st;
-    int rc = state_get(r, STATE_IOAPIC, 0, IOAPIC_VERSION, &st, sizeof st, e);
-    if (rc < 0)
-        return rc;
-    pthread_mutex_lock(&a->lock);
-    a->id = st.id & ID_BITS;
-    a->select = st.select & 0xff;
-    a->pending = st.pending & ((1u << IOAPIC_PINS) - 1);
+    int rc = state_get(r, STATE_IOAPIC, 0, IOAPIC_VERSION, &a->regs, sizeof a->regs, e);
+    a->regs.id &= ID_BITS;
+    a->regs.select &= 0xff;
+    a->regs.pending &= (1u << IOAPIC_PINS) - 1;
     for (unsigned i = 0; i < IOAPIC_PINS; i++)
-        a->entry[i] = st.entry[i] & ENTRY_BITS;
-    pthread_mutex_unlock(&a->lock);
-    return 0;
+        a->regs.entry[i] &= ENTRY_BITS;
+    return rc;
 }

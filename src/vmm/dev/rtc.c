@@ -5,21 +5,11 @@
 #include <string.h>
 #include <time.h>
 
-enum {
-    REG_SECONDS = 0x00,
-    REG_MINUTES = 0x02,
-    REG_HOURS = 0x04,
-    REG_WEEKDAY = 0x06,
-    REG_DAY = 0x07,
-    REG_MONTH = 0x08,
-    REG_YEAR = 0x09,
-    REG_A = 0x0a,
-    REG_B = 0x0b,
-    REG_C = 0x0c,
-    REG_D = 0x0d,
-    REG_CENTURY = 0x32 /* where the FADT says it is */
-};
+enum { REG_SECONDS = 0, REG_MINUTES = 2, REG_HOURS = 4, REG_WEEKDAY = 6 };
+enum { REG_DAY = 7, REG_MONTH, REG_YEAR, REG_A, REG_B, REG_C, REG_D };
+#define REG_CENTURY 0x32 /* where the FADT says it is */
 
+#define TIME_REGISTERS (UINT64_C(1) << REG_CENTURY | 0x3d5) /* a bit each */
 #define A_DEFAULT 0x26 /* 32,768 Hz, 1,024 interrupts a second */
 #define A_UPDATING 0x80
 #define B_BINARY 0x04
@@ -28,21 +18,12 @@ enum {
 
 #define RTC_VERSION 1
 
-struct rtc_state {
-    uint8_t index, reserved[7];
-    uint8_t nvram[128];
-};
-
-struct date {
-    unsigned year, month, day, weekday, hour, minute, second;
-};
-
 void rtc_init(struct rtc *r)
 {
     *r = (struct rtc){0};
     pthread_mutex_init(&r->lock, NULL);
-    r->nvram[REG_A] = A_DEFAULT;
-    r->nvram[REG_B] = B_24_HOURS;
+    r->regs.nvram[REG_A] = A_DEFAULT;
+    r->regs.nvram[REG_B] = B_24_HOURS;
 }
 
 void rtc_done(struct rtc *r)
@@ -53,81 +34,48 @@ void rtc_done(struct rtc *r)
 /* Not gmtime_r(): that reads the host's time zone file, and a jailed monitor has no files. Years
  * start in March, so that the leap day is the last one (H. Hinnant, "chrono-compatible low-level
  * date algorithms", civil_from_days). */
-static struct date date_of(time_t now)
+static unsigned time_register(unsigned index, uint64_t now)
 {
-    uint64_t seconds = now > 0 ? (uint64_t)now : 0;
-    uint64_t days = seconds / 86400;
-    uint64_t since_0000 = days + 719468;
-    uint64_t era = since_0000 / 146097, day_of_era = since_0000 % 146097;
-    uint64_t year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-    uint64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    uint64_t m = (5 * day_of_year + 2) / 153;
-    uint64_t month = m < 10 ? m + 3 : m - 9;
-    return (struct date){
-        .year = (unsigned)(year_of_era + era * 400 + (month <= 2)),
-        .month = (unsigned)month,
-        .day = (unsigned)(day_of_year - (153 * m + 2) / 5 + 1),
-        .weekday = (unsigned)((days + 4) % 7 + 1), /* Sunday is 1; day 0 was a Thursday */
-        .hour = (unsigned)(seconds % 86400 / 3600),
-        .minute = (unsigned)(seconds % 3600 / 60),
-        .second = (unsigned)(seconds % 60),
+    uint64_t days = now / 86400, since_0000 = days + 719468;
+    uint64_t era = since_0000 / 146097, doe = since_0000 % 146097;
+    uint64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+    uint64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    uint64_t from_march = (5 * doy + 2) / 153;
+    uint64_t month = from_march < 10 ? from_march + 3 : from_march - 9;
+    uint64_t year = era * 400 + yoe + (month <= 2);
+    const uint64_t value[] = {
+        [REG_SECONDS] = now % 60,
+        [REG_MINUTES] = now / 60 % 60,
+        [REG_HOURS] = now / 3600 % 24,
+        [REG_WEEKDAY] = (days + 4) % 7 + 1, /* Sunday is 1; day 0 was a Thursday */
+        [REG_DAY] = doy - (153 * from_march + 2) / 5 + 1,
+        [REG_MONTH] = month,
+        [REG_YEAR] = year % 100,
+        [REG_CENTURY] = year / 100,
     };
-}
-
-/* The value of a time register, false for the others. */
-static bool time_register(uint8_t index, unsigned *ret)
-{
-    struct timespec now = {0};
-    clock_gettime(CLOCK_REALTIME, &now);
-    struct date d = date_of(now.tv_sec);
-    switch (index) {
-    case REG_SECONDS:
-        *ret = d.second;
-        return true;
-    case REG_MINUTES:
-        *ret = d.minute;
-        return true;
-    case REG_HOURS:
-        *ret = d.hour;
-        return true;
-    case REG_WEEKDAY:
-        *ret = d.weekday;
-        return true;
-    case REG_DAY:
-        *ret = d.day;
-        return true;
-    case REG_MONTH:
-        *ret = d.month;
-        return true;
-    case REG_YEAR:
-        *ret = d.year % 100;
-        return true;
-    case REG_CENTURY:
-        *ret = d.year / 100;
-        return true;
-    default:
-        return false;
-    }
+    return (unsigned)value[index];
 }
 
 static uint8_t read_data(const struct rtc *r)
 {
-    unsigned v;
-    if (time_register(r->index, &v))
-        return (uint8_t)(r->nvram[REG_B] & B_BINARY ? v : v / 10 << 4 | v % 10);
-    if (r->index == REG_C)
+    if (r->regs.index < 64 && (TIME_REGISTERS >> r->regs.index & 1)) {
+        struct timespec now = {0};
+        clock_gettime(CLOCK_REALTIME, &now);
+        unsigned v = time_register(r->regs.index, (uint64_t)now.tv_sec);
+        return (uint8_t)(r->regs.nvram[REG_B] & B_BINARY ? v : v / 10 << 4 | v % 10);
+    }
+    if (r->regs.index == REG_C)
         return 0; /* no interrupt ever happened */
-    return r->index == REG_D ? D_VALID : r->nvram[r->index];
+    return r->regs.index == REG_D ? D_VALID : r->regs.nvram[r->regs.index];
 }
 
 static void write_data(struct rtc *r, uint8_t v)
 {
-    if (r->index == REG_A)
+    if (r->regs.index == REG_A)
         v &= (uint8_t)~A_UPDATING; /* the time is never being updated */
-    if (r->index == REG_B)
+    if (r->regs.index == REG_B)
         v |= B_24_HOURS;
-    r->nvram[r->index] = v;
+    r->regs.nvram[r->regs.index] = v;
 }
 
 static void rtc_read(void *dev, uint64_t offset, void *data, unsigned len)
@@ -147,7 +95,7 @@ static void rtc_write(void *dev, uint64_t offset, const void *data, unsigned len
     const uint8_t *p = data;
     pthread_mutex_lock(&r->lock);
     if (offset == 0)
-        r->index = *p & 0x7f; /* bit 7 masks NMIs on a PC */
+        r->regs.index = *p & 0x7f; /* bit 7 masks NMIs on a PC */
     if (offset + len > 1)
         write_data(r, p[1 - offset]);
     pthread_mutex_unlock(&r->lock);
@@ -157,25 +105,14 @@ const struct bus_ops rtc_ops = {rtc_read, rtc_write};
 
 void rtc_save(struct rtc *r, struct state_writer *w)
 {
-    struct rtc_state st = {0};
-    pthread_mutex_lock(&r->lock);
-    st.index = r->index;
-    memcpy(st.nvram, r->nvram, sizeof st.nvram);
-    pthread_mutex_unlock(&r->lock);
-    state_put(w, STATE_RTC, 0, RTC_VERSION, &st, sizeof st);
+    state_put(w, STATE_RTC, 0, RTC_VERSION, &r->regs, sizeof r->regs);
 }
 
 int rtc_restore(struct rtc *r, const struct state_reader *in, struct err *e)
 {
-    struct rtc_state st;
-    int rc = state_get(in, STATE_RTC, 0, RTC_VERSION, &st, sizeof st, e);
-    if (rc < 0)
-        return rc;
-    pthread_mutex_lock(&r->lock);
-    r->index = st.index & 0x7f;
-    memcpy(r->nvram, st.nvram, sizeof r->nvram);
-    r->nvram[REG_A] &= (uint8_t)~A_UPDATING;
-    r->nvram[REG_B] |= B_24_HOURS;
-    pthread_mutex_unlock(&r->lock);
-    return 0;
+    int rc = state_get(in, STATE_RTC, 0, RTC_VERSION, &r->regs, sizeof r->regs, e);
+    r->regs.index &= 0x7f;
+    r->regs.nvram[REG_A] &= (uint8_t)~A_UPDATING;
+    r->regs.nvram[REG_B] |= B_24_HOURS;
+    return rc;
 }

@@ -9,15 +9,20 @@
 #include "vmm/bus.h"
 #include "vmm/snapshot/state.h"
 
-struct rtc {
-    pthread_mutex_t lock;
-    uint8_t index;
+struct rtc_registers { /* the section STATE_RTC */
+    uint8_t index, reserved[7];
     uint8_t nvram[128];
+};
+
+struct rtc {
+    pthread_mutex_t lock; /* of regs */
+    struct rtc_registers regs;
 };
 
 void rtc_init(struct rtc *r);
 void rtc_done(struct rtc *r);
 extern const struct bus_ops rtc_ops; /* 2 ports */
+/* While all vCPUs are parked. */
 void rtc_save(struct rtc *r, struct state_writer *w);
 int rtc_restore(struct rtc *r, const struct state_reader *in, struct err *e) MUST_CHECK;
 

@@ -12,18 +12,23 @@
 #include "vmm/irq.h"
 #include "vmm/snapshot/state.h"
 
-struct serial {
-    pthread_mutex_t lock;
-    int fd; /* borrowed, non-blocking; -1 = nowhere */
-    struct irq irq;
+struct serial_registers { /* the section STATE_SERIAL */
     uint8_t ier, lcr, mcr, scr, dll, dlm, fcr;
-    bool thre_pending;
-    uint64_t dropped;
+    uint8_t thre_pending; /* "transmitter empty" not yet acknowledged */
+    uint64_t dropped;     /* bytes */
+};
+
+struct serial {
+    pthread_mutex_t lock; /* of regs */
+    int fd;               /* borrowed, non-blocking; -1 = nowhere */
+    struct irq irq;
+    struct serial_registers regs;
 };
 
 void serial_init(struct serial *s, int fd, struct irq irq);
 void serial_done(struct serial *s);
 extern const struct bus_ops serial_ops; /* 8 ports */
+/* While all vCPUs are parked. */
 void serial_save(struct serial *s, struct state_writer *w);
 int serial_restore(struct serial *s, const struct state_reader *r, struct err *e) MUST_CHECK;
 
