@@ -22,7 +22,7 @@ struct net_dev_config {
     struct irq irq;
     struct ev_loop *loop;
     enum net_backend backend;
-    int fd; /* owned by the device once made, non-blocking */
+    int fd; /* owned by the device once made, non-blocking; TAP: with IFF_NO_PI */
     uint8_t mac[6];
     struct rate_limit rx_bytes, tx_bytes, rx_packets, tx_packets;
 };

@@ -69,8 +69,8 @@ struct net_port {
 
 /* fd becomes p->fd. */
 void net_port_stream(struct net_port *p, int fd);
-/* -EINVAL: no TAP, or one with packet information. Takes what the kernel offers: without
- * IFF_VNET_HDR no offloads. */
+/* fd must have been made with IFF_NO_PI. Takes what the kernel offers: without IFF_VNET_HDR no
+ * offloads. -EINVAL: no TAP device. */
 int net_port_tap(struct net_port *p, int fd, struct err *e) MUST_CHECK;
 
 #endif

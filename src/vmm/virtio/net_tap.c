@@ -128,9 +128,10 @@ int net_port_tap(struct net_port *p, int fd, struct err *e)
     if (ioctl(fd, TUNGETIFF, &r) < 0)
         return err_set_errno(e, errno, "network descriptor: not a TAP device");
     unsigned flags = (unsigned short)r.ifr_flags;
-    if (!(flags & IFF_TAP) || !(flags & IFF_NO_PI))
-        return err_set(e, EINVAL, "network device: need IFF_TAP with IFF_NO_PI, not flags %#x",
-                       flags);
+    /* IFF_NO_PI, too, is needed, but cannot be asked for: the kernel answers with IFF_NOFILTER in
+     * the same bit. */
+    if (!(flags & IFF_TAP))
+        return err_set(e, EINVAL, "network device: a TUN device carries no Ethernet frames");
     int size = NET_HDR_BYTES;
     if ((flags & IFF_VNET_HDR) && ioctl(fd, TUNSETVNETHDRSZ, &size) < 0)
         return err_set_errno(e, errno, "header size of the TAP device");
