@@ -51,6 +51,7 @@ enum what {
     SUSPEND,
     RESUME_HTTP,
     TEN_HTTP,
+    PRIVATE,
     PSS_ALONE,
     PSS_TEN,
     TUNNEL_IN,
@@ -70,6 +71,7 @@ static const struct {
     [SUSPEND] = {"suspend a clone (plain: savevm)", "ms"},
     [RESUME_HTTP] = {"resume to first HTTP byte", "ms"},
     [TEN_HTTP] = {"ten at once: each to first HTTP byte", "ms"},
+    [PRIVATE] = {"memory of an idle clone, own pages only", "MiB"},
     [PSS_ALONE] = {"memory of an idle clone, alone (PSS)", "MiB"},
     [PSS_TEN] = {"memory of an idle clone, one of ten (PSS)", "MiB"},
     [TUNNEL_IN] = {"tunnel into the guest", "MB/s"},
@@ -204,7 +206,7 @@ static struct agent_stream *start_server(struct agent *a)
 
 static double mb_per_s(double ms)
 {
-    return PUMP_BYTES / 1e6 / (ms / 1000);
+    return (double)PUMP_BYTES / 1e6 / (ms / 1000);
 }
 
 static void measure_tunnels(struct agent *a, enum who who)
@@ -282,12 +284,16 @@ static void restore_exec(void)
     sample(RESTORE_EXEC, OURS, ms_since(t0));
 }
 
+/* PSS counts the clean pages of the snapshot's file as the clone's when nobody else maps them now.
+ */
 static void own_memory(struct box *b, enum what what)
 {
     struct engine_stats st;
     struct err e = {0};
     CHECK_OK(engine_machine_stats(b->machine, &st, &e), e);
     sample(what, OURS, (double)st.memory_private_bytes / (1 << 20));
+    if (what == PSS_ALONE)
+        sample(PRIVATE, OURS, memory_mib(newest_monitor(), "Private_Dirty"));
 }
 
 static void restore_suspend_resume(void)
@@ -415,7 +421,8 @@ static void plain_rounds(struct other *o)
         other_start(o, true);
         first_byte(&o->box);
         sample(RESTORE_HTTP, PLAIN, ms_since(t0));
-        sample(PSS_ALONE, PLAIN, plain_pss_mib(&o->plain));
+        sample(PSS_ALONE, PLAIN, memory_mib(o->plain.proc.pid, "Pss"));
+        sample(PRIVATE, PLAIN, memory_mib(o->plain.proc.pid, "Private_Dirty"));
         box_freeze(&o->box);
         t0 = clock_mono_us();
         plain_save(&o->plain);
@@ -454,7 +461,7 @@ static void plain_ten(const struct other *from)
     for (int i = 0; i < CLONES; i++)
         pthread_join(t[i], NULL);
     for (int i = 0; i < CLONES; i++)
-        sample(PSS_TEN, PLAIN, plain_pss_mib(&o[i].plain));
+        sample(PSS_TEN, PLAIN, memory_mib(o[i].plain.proc.pid, "Pss"));
     for (int i = 0; i < CLONES; i++) {
         other_end(&o[i]);
         unlink(o[i].disk);

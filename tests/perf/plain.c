@@ -123,16 +123,17 @@ void plain_save(struct plain *p)
                "\"savevm " PLAIN_TAG "\"}}\n");
 }
 
-double plain_pss_mib(const struct plain *p)
+double memory_mib(pid_t pid, const char *field)
 {
     struct err e;
-    char path[64];
+    char path[64], line[64];
     struct buf text = BUF_INIT(16384);
-    snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)p->proc.pid);
+    snprintf(path, sizeof path, "/proc/%d/smaps_rollup", (int)pid);
+    snprintf(line, sizeof line, "\n%s:", field);
     if (fs_read_file(path, &text, &e) < 0)
         die("memory", e.text);
-    const char *at = strstr(text.data, "\nPss:");
-    double kib = at ? strtod(at + 5, NULL) : 0;
+    const char *at = strstr(text.data, line);
+    double kib = at ? strtod(at + strlen(line), NULL) : 0;
     buf_done(&text);
     return kib / 1024;
 }

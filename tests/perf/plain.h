@@ -28,10 +28,11 @@ struct plain_spec {
 
 void plain_start(struct plain *p, const struct plain_spec *s);
 void plain_save(struct plain *p); /* returns when QEMU says it is done; the machine stays */
-double plain_pss_mib(const struct plain *p);
 void plain_end(struct plain *p);
 /* A qcow2 disk over a raw one, and a whole copy of a disk with a snapshot in it. */
 void plain_disk(const char *path, const char *raw);
 void plain_copy(const char *from, const char *to);
+/* A line of /proc/PID/smaps_rollup: "Pss", "Private_Dirty", ... */
+double memory_mib(pid_t pid, const char *field);
 
 #endif
