@@ -3,8 +3,8 @@
  * A device thread: one epoll loop. There are two per machine, "io" (network, console, entropy,
  * balloon) and "disk", so that a slow disk does not hold up the network.
  *
- * Threads: add/remove before the loop runs, on its own thread, or while it is parked; modify by any
- * thread while the source is added; park, unpark and stop from the control thread.
+ * Threads: add/modify/remove before the loop runs, on its own thread, or while it is parked; park,
+ * unpark and stop from the control thread.
  */
 #ifndef VMM_EV_H
 #define VMM_EV_H

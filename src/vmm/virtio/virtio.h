@@ -32,7 +32,8 @@ struct virtio_ops {
     const char *name;   /* "blk" */
     unsigned n_queues;
     uint16_t queue_size_max;
-    /* All with the lock held; activate and reset may be NULL and are called on vCPU threads. */
+    /* All with the lock held. activate and reset may be NULL; they are called on vCPU threads,
+     * whose system call filter allows notifications and interrupts, not much more. */
     void (*activate)(struct virtio_dev *d); /* DRIVER_OK was set; d->driver_features are final */
     void (*reset)(struct virtio_dev *d);    /* back to the state after power-on */
     /* On the loop thread, device active, q ready: the guest (or a restore) says that queue q has
