@@ -135,8 +135,10 @@ static double plain_batch(struct bench *b, unsigned q, unsigned batch, uint32_t 
 
 static void row(struct bench *b, unsigned q, unsigned batch, uint32_t frame, double bytes)
 {
-    double spent = 0, plain = 0, frames = 0;
-    for (; frames * frame < bytes; frames += batch) {
+    double spent = 0, plain = 0;
+    unsigned rounds = 1 + (unsigned)(bytes / frame / batch);
+    double frames = (double)rounds * batch;
+    for (unsigned i = 0; i < rounds; i++) {
         spent += q == TX ? send_batch(b, batch, frame) : receive_batch(b, batch, frame);
         plain += plain_batch(b, q, batch, frame);
     }
