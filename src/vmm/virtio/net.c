@@ -336,7 +336,7 @@ static void rx_serve(struct net_dev *n)
     if (!is_serving(n))
         return;
     if (n->offload_pending && n->port.ops->offload)
-        n->port.ops->offload(&n->port, n->virtio.driver_features);
+        n->port.ops->offload(&n->port, n->virtio.regs.driver_features);
     n->offload_pending = false;
     (void)serve(n, RX, rx_one); /* rx_one() has noted what it waits for */
 }
