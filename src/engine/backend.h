@@ -4,12 +4,13 @@
 #ifndef ENGINE_BACKEND_H
 #define ENGINE_BACKEND_H
 
+#include "engine/disks.h"
 #include "engine/engine.h"
 #include "engine/frozen.h"
-#include "engine/overlay.h"
 
 struct engine_ops {
     const char *name;
+    const struct disks_format *disks;
     int (*open)(struct engine *en, struct err *e); /* fills version and impl */
     void (*close)(struct engine *en);
     int (*boot)(struct engine *en, const struct engine_spec *s, struct engine_machine **ret,
@@ -20,6 +21,9 @@ struct engine_ops {
                   struct err *e);
     int (*channel)(struct engine_machine *m, struct err *e);
     int (*pause)(struct engine_machine *m, bool pause, struct err *e);
+    int (*network)(struct engine_machine *m, bool open, struct err *e);
+    int (*fork)(struct engine_machine *m, const char *dir, struct engine_fork_info *ret,
+                struct err *e);
     int (*stats)(struct engine_machine *m, struct engine_stats *ret, struct err *e);
     bool (*alive)(const struct engine_machine *m);
     void (*kill)(struct engine_machine *m);
@@ -31,6 +35,7 @@ struct engine {
     char version[48];
     char *kernel, *initramfs, *helper_dir, *program; /* owned */
     bool sandbox;
+    unsigned pool;
     struct overlay_key key;
     struct frozen_cache *cache; /* owned */
     void *impl;                 /* the backend's */
@@ -40,6 +45,11 @@ struct engine_machine { /* first member of a backend's machine */
     struct engine *en;
 };
 
-extern const struct engine_ops qemu_engine_ops;
+extern const struct engine_ops kvm_engine_ops, qemu_engine_ops;
+
+/* Path of a program of ours: in helper_dir, or in a build tree beside it, in the directory of its
+ * layer. False: not there. */
+bool engine_find_helper(const char *helper_dir, const char *layer, const char *name, char *out,
+                        size_t cap);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,6 +15,7 @@
 #include "base/proc.h"
 #include "engine/argv.h"
 #include "engine/backend.h"
+#include "engine/kvm_probe.h"
 #include "engine/sandbox.h"
 
 #define MEMORY_MIN_MIB 64
@@ -21,26 +23,69 @@
 #define VCPUS_MAX 16
 #define FLATTEN_TIMEOUT_MS (30 * 60 * 1000)
 
-static const struct engine_ops *const BACKENDS[] = {&qemu_engine_ops};
+static const struct engine_ops *const BACKENDS[] = {&kvm_engine_ops, &qemu_engine_ops};
 
 static char *copy(const char *s)
 {
     return s ? strdup(s) : NULL;
 }
 
-static const struct engine_ops *choose(const char *kind)
+static bool known(const char *kind)
 {
+    bool yes = strcmp(kind, "auto") == 0;
     for (size_t i = 0; i < ARRAY_LEN(BACKENDS); i++)
-        if (!kind || strcmp(kind, "auto") == 0 || strcmp(kind, BACKENDS[i]->name) == 0)
+        yes |= strcmp(kind, BACKENDS[i]->name) == 0;
+    return yes;
+}
+
+const char *engine_pick(const char *kind, const char *helper_dir, char *why, size_t cap)
+{
+    struct kvm_probe p;
+    char program[4096];
+    if (!kind)
+        kind = "auto";
+    if (!known(kind)) {
+        snprintf(why, cap, "unknown engine '%s' (auto, kvm, qemu)", kind);
+        return NULL;
+    }
+    if (strcmp(kind, "auto") != 0) {
+        snprintf(why, cap, "engine.kind asks for it");
+        return strcmp(kind, "kvm") == 0 ? "kvm" : "qemu";
+    }
+    kvm_probe(&p);
+    bool found = engine_find_helper(helper_dir, "vmm", "tinderbox-vmm", program, sizeof program);
+    if (p.real && !found)
+        snprintf(why, cap, "%s, but tinderbox-vmm is not installed", p.text);
+    else
+        snprintf(why, cap, "%s", p.text);
+    return p.real && found ? "kvm" : "qemu";
+}
+
+static const struct engine_ops *choose(const struct engine_config *c, struct err *e)
+{
+    char why[300];
+    const char *name = engine_pick(c->kind, c->helper_dir, why, sizeof why);
+    for (size_t i = 0; name && i < ARRAY_LEN(BACKENDS); i++)
+        if (strcmp(name, BACKENDS[i]->name) == 0)
             return BACKENDS[i];
+    err_set(e, EINVAL, "%s", why);
     return NULL;
+}
+
+bool engine_find_helper(const char *helper_dir, const char *layer, const char *name, char *out,
+                        size_t cap)
+{
+    /* In a build tree each program is in its layer's directory. */
+    return (snprintf(out, cap, "%s/%s", helper_dir, name) < (int)cap && access(out, X_OK) == 0) ||
+           (snprintf(out, cap, "%s/../%s/%s", helper_dir, layer, name) < (int)cap &&
+            access(out, X_OK) == 0);
 }
 
 int engine_open(const struct engine_config *c, struct engine **ret, struct err *e)
 {
-    const struct engine_ops *ops = choose(c->kind);
+    const struct engine_ops *ops = choose(c, e);
     if (!ops)
-        return err_set(e, EINVAL, "unknown engine '%s' (auto, qemu)", c->kind);
+        return -EINVAL;
     struct engine *en = calloc(1, sizeof *en);
     if (!en)
         return err_set(e, ENOMEM, "out of memory");
@@ -50,6 +95,7 @@ int engine_open(const struct engine_config *c, struct engine **ret, struct err *
     en->helper_dir = copy(c->helper_dir);
     en->program = copy(c->qemu ? c->qemu : "qemu-system-x86_64");
     en->sandbox = c->sandbox;
+    en->pool = c->pool;
     en->cache = frozen_cache_new();
     int r =
         en->cache ? overlay_key_load(c->key_dir, &en->key, e) : err_set(e, ENOMEM, "out of memory");
@@ -189,6 +235,17 @@ int engine_machine_unpause(struct engine_machine *m, struct err *e)
     return m->en->ops->pause(m, false, e);
 }
 
+int engine_machine_network(struct engine_machine *m, bool open, struct err *e)
+{
+    return m->en->ops->network(m, open, e);
+}
+
+int engine_fork(struct engine_machine *m, const char *snapshot_dir, struct engine_fork_info *ret,
+                struct err *e)
+{
+    return m->en->ops->fork(m, snapshot_dir, ret, e);
+}
+
 int engine_machine_stats(struct engine_machine *m, struct engine_stats *ret, struct err *e)
 {
     return m->en->ops->stats(m, ret, e);
@@ -227,49 +284,36 @@ int engine_disk_create(struct engine *en, const char *path, uint64_t bytes, stru
     return err_set_errno(e, code, "create disk %s", path);
 }
 
-static int virtual_size(struct engine *en, const char *path, enum engine_disk_format format,
-                        uint64_t *ret, struct err *e)
-{
-    struct overlay_chain chain = {0};
-    int r = overlay_chain_read(path, format, &en->key, &chain, e);
-    *ret = chain.bytes;
-    overlay_chain_done(&chain);
-    return r;
-}
-
 int engine_disk_overlay(struct engine *en, const char *path, const char *base,
                         enum engine_disk_format base_format, uint64_t bytes, struct err *e)
 {
-    struct overlay_info info = {.bytes = bytes, .base_format = base_format};
-    if (base[0] != '/' || strlen(base) > OVERLAY_PATH_MAX)
-        return err_set(e, EINVAL, "disk %s: the base needs an absolute path of at most %d bytes",
-                       path, OVERLAY_PATH_MAX);
-    memcpy(info.base, base, strlen(base) + 1);
-    int r = bytes ? 0 : virtual_size(en, base, base_format, &info.bytes, e);
-    return r < 0 ? r : overlay_create(path, &info, &en->key, e);
+    return disks_overlay(en->ops->disks, path, base, base_format, bytes, &en->key, e);
 }
 
-/* qemu-img reads what a guest wrote: it runs in the sandbox too, with the chain read-only. */
-static int run_convert(struct engine *en, const struct overlay_chain *chain, const char *raw,
+/* The program reads what a guest wrote: it runs in the sandbox too, with the chain read-only. */
+static int run_flatten(struct engine *en, const struct overlay_chain *chain, const char *raw,
                        struct err *e)
 {
+    const struct disks_format *f = en->ops->disks;
     struct argv a = {0};
     struct buf out = BUF_INIT(65536);
+    char program[4096];
+    if (!f->ours)
+        snprintf(program, sizeof program, "%s", f->program);
+    else if (!engine_find_helper(en->helper_dir, "disk", f->program, program, sizeof program))
+        return err_set(e, ENOENT, "%s is not installed in %s", f->program, en->helper_dir);
     if (en->sandbox) {
         struct sandbox s = {.info_fd = -1};
         sandbox_begin(&a, &s);
+        if (f->ours)
+            sandbox_bind(&a, program, program, false);
         for (unsigned i = 0; i < chain->n; i++)
             sandbox_bind(&a, chain->node[i].path, chain->node[i].path, false);
         sandbox_bind(&a, raw, raw, true);
         sandbox_end(&a);
     }
-    static const char *const words[] = {
-        "qemu-img", "convert",          "-n", "-f",       "qcow2", "-O", "raw", "-S", "4k",
-        "-W",       "--target-is-zero", "-t", "writeback"};
-    for (size_t i = 0; i < ARRAY_LEN(words); i++)
-        argv_add(&a, words[i]);
-    argv_add(&a, chain->node[0].path);
-    argv_add(&a, raw);
+    argv_add(&a, program);
+    f->flatten(&a, chain, raw);
     const char *const *v = argv_end(&a, e);
     int r = v ? proc_run(v, NULL, FLATTEN_TIMEOUT_MS, &out, e) : -ENOMEM;
     if (r == -EIO && e && strstr(e->text, strerror(ENOSPC)))
@@ -281,12 +325,12 @@ static int run_convert(struct engine *en, const struct overlay_chain *chain, con
 
 int engine_disk_flatten(struct engine *en, const char *overlay, const char *raw, struct err *e)
 {
-    struct overlay_chain chain = {0};
-    int r = overlay_chain_read(overlay, ENGINE_DISK_OVERLAY, &en->key, &chain, e);
+    struct overlay_chain chain;
+    int r = disks_chain_read(en->ops->disks, overlay, ENGINE_DISK_OVERLAY, &en->key, &chain, e);
     if (r == 0)
         r = engine_disk_create(en, raw, chain.bytes, e);
-    if (r == 0 && (r = run_convert(en, &chain, raw, e)) < 0)
+    if (r == 0 && (r = run_flatten(en, &chain, raw, e)) < 0)
         unlink(raw);
-    overlay_chain_done(&chain);
+    disks_chain_done(&chain);
     return r;
 }

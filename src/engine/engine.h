@@ -20,6 +20,7 @@
 #define ENGINE_ENGINE_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -36,13 +37,15 @@ enum engine_disk_format {
 };
 
 struct engine_config {
-    const char *kind;   /* "auto", "qemu" (later "kvm") */
+    const char *kind;   /* "auto", "kvm", "qemu": engine_pick() */
     const char *kernel; /* uncompressed vmlinux */
     const char *initramfs;
-    const char *helper_dir; /* directory of tinderbox-net */
+    const char *helper_dir; /* directory of tinderbox-net, -vmm and -disk, or beside theirs */
     const char *key_dir;    /* private directory for the key that marks our own disk overlays */
     const char *qemu;       /* program; NULL = qemu-system-x86_64 from PATH */
-    bool sandbox;           /* bubblewrap around every process; only tests turn it off */
+    bool sandbox;           /* bubblewrap around every process; only tests turn it off. (The KVM
+                               monitor needs none: it jails itself.) */
+    unsigned pool;          /* KVM: monitors kept started ahead of need */
 };
 
 struct engine_disk {
@@ -81,6 +84,14 @@ struct engine_stats {
     uint64_t memory_rss_bytes;
     uint64_t disk_written_bytes;         /* allocated in the writable disks of this machine */
     uint64_t net_rx_bytes, net_tx_bytes; /* seen from the guest */
+    uint64_t exits;                      /* of the vCPUs to the monitor; 0 = not known */
+    uint64_t balloon_bytes;              /* given back by the guest */
+};
+
+struct engine_fork_info {
+    uint64_t paused_us; /* how long the machine stood still */
+    unsigned n_disks;   /* of the machine; per disk what clones are to have below their overlay: */
+    char disk[ENGINE_DISKS_MAX][64]; /* name in the snapshot directory; "" = as the machine's own */
 };
 
 int engine_open(const struct engine_config *c, struct engine **ret, struct err *e) MUST_CHECK;
@@ -88,14 +99,21 @@ void engine_close(struct engine *en);                /* every machine must have 
 const char *engine_name(const struct engine *en);    /* "qemu" */
 const char *engine_version(const struct engine *en); /* "7.2.22" */
 
-/* Powers a machine on. It keeps its RAM in <dir>/memory so that engine_snapshot() is cheap. */
+/* Which engine a kind means on this host: "kvm", "qemu", or NULL for a kind nobody knows; why is a
+ * sentence for people. "auto" looks for real hardware virtualization (engine/kvm_probe.h) and for
+ * the monitor's program. */
+const char *engine_pick(const char *kind, const char *helper_dir, char *why, size_t cap);
+
+/* Powers a machine on. The network passes packets from the start. The machine directory may come to
+ * hold its RAM ("memory"). */
 int engine_boot(struct engine *en, const struct engine_spec *s, struct engine_machine **ret,
                 struct err *e) MUST_CHECK;
 /* Freezes the machine and moves what is needed into snapshot_dir (made here, must not exist;
  * appears atomically, manifest last). The disks are not moved: the caller owns them and must keep
  * them unchanged from then on. The machine has ended afterwards. */
 int engine_snapshot(struct engine_machine *m, const char *snapshot_dir, struct err *e) MUST_CHECK;
-/* A running private clone. s->disks must be the same in number, order and virtual size. */
+/* A running private clone. s->disks must be the same in number, order and virtual size. Its network
+ * is held until engine_machine_network() opens it. */
 int engine_restore(struct engine *en, const struct engine_spec *s, const char *snapshot_dir,
                    struct engine_machine **ret, struct err *e) MUST_CHECK;
 /* Writes the state into state_dir (as for engine_snapshot) and ends the machine. A failure before
@@ -106,12 +124,24 @@ int engine_suspend(struct engine_machine *m, const char *state_dir, struct err *
 int engine_resume(struct engine *en, const struct engine_spec *s, const char *state_dir,
                   struct engine_machine **ret, struct err *e) MUST_CHECK;
 
+/* Writes a snapshot of a machine that goes on running, for clones by engine_restore(). What the
+ * writable disks held is frozen as snapshot_dir/<ret->disk[i]>, a copy-on-write disk to make the
+ * clones' overlays over; the machine goes on over a new layer, at the path it had. Needs
+ * copy-on-write disks on the file system of snapshot_dir. The machine runs on after a failure, too.
+ * -ENOTSUP: not with this engine. */
+int engine_fork(struct engine_machine *m, const char *snapshot_dir, struct engine_fork_info *ret,
+                struct err *e) MUST_CHECK;
+
 /* A new connection to the guest channel: a connected AF_UNIX stream, owned by the caller. One at a
  * time: close the previous one first, and always before snapshot and suspend. */
 int engine_channel(struct engine_machine *m, struct err *e) MUST_CHECK;
 
 int engine_machine_pause(struct engine_machine *m, struct err *e) MUST_CHECK;
 int engine_machine_unpause(struct engine_machine *m, struct err *e) MUST_CHECK;
+/* Lets packets pass, or holds them. After a restore and a resume: to be opened once the agent has
+ * been told, so that nothing leaves before the clone is itself. The software engine never holds
+ * any. */
+int engine_machine_network(struct engine_machine *m, bool open, struct err *e) MUST_CHECK;
 int engine_machine_stats(struct engine_machine *m, struct engine_stats *ret,
                          struct err *e) MUST_CHECK;
 bool engine_machine_alive(const struct engine_machine *m);

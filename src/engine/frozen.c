@@ -126,6 +126,11 @@ int frozen_create(struct frozen *f, const char *name, struct err *e)
     return fd < 0 ? err_set_errno(e, errno, "create %s", path) : fd;
 }
 
+void frozen_start_writeback(int fd)
+{
+    (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* only a hint */
+}
+
 int frozen_move_in(struct frozen *f, const char *path, const char *name, struct err *e)
 {
     char to[4200];
@@ -302,4 +307,33 @@ int frozen_verify(const char *dir, const struct manifest *m, struct frozen_cache
             return r;
     }
     return 0;
+}
+
+int frozen_check(const char *dir, enum manifest_kind kind, const struct manifest *need,
+                 struct frozen_cache *c, struct manifest *ret, struct err *e)
+{
+    int r = frozen_read_manifest(dir, ret, e);
+    if (r < 0)
+        return r;
+    if (ret->kind != kind)
+        return err_set(e, EBADMSG, "%s holds a %s", dir,
+                       kind == MANIFEST_SNAPSHOT ? "suspended machine, not a snapshot"
+                                                 : "snapshot, not a suspended machine");
+    if (!manifest_find(ret, "state"))
+        return err_set(e, EBADMSG, "%s: the manifest lists no state file", dir);
+    if (manifest_find(ret, "pages") && !manifest_find(ret, "memory"))
+        return err_set(e, EBADMSG, "%s: pages without the memory they belong to", dir);
+    if (manifest_compare(ret, need, e) < 0)
+        return err_wrap(e, "%s cannot be used", dir);
+    return frozen_verify(dir, ret, c, e);
+}
+
+int frozen_open(const char *dir, const char *name, struct err *e)
+{
+    char path[4200];
+    int r = path_join(path, sizeof path, dir, name, e);
+    if (r < 0)
+        return r;
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    return fd < 0 ? err_set_errno(e, errno, "open %s", path) : fd;
 }

@@ -21,6 +21,9 @@ struct frozen {
 int frozen_begin(struct frozen *f, const char *final, struct err *e) MUST_CHECK; /* -EEXIST */
 /* A new file in it; the descriptor is the caller's. */
 int frozen_create(struct frozen *f, const char *name, struct err *e) MUST_CHECK;
+/* The disk works on a file while others are written and hashed; the sync at the end then has less
+ * to wait for. */
+void frozen_start_writeback(int fd);
 /* Moves (or copies, across file systems) an existing file into it. */
 int frozen_move_in(struct frozen *f, const char *path, const char *name, struct err *e) MUST_CHECK;
 /* Another name for an open file, which must still have one; -ENOENT, -EXDEV. */
@@ -35,6 +38,12 @@ int frozen_commit(struct frozen *f, const struct manifest *m, struct frozen_cach
 void frozen_abandon(struct frozen *f); /* after commit or on a zeroed one: does nothing */
 
 int frozen_read_manifest(const char *dir, struct manifest *ret, struct err *e) MUST_CHECK;
+/* All of it: a frozen machine of this kind, with a state file, that continues as what need
+ * describes, undamaged. -EBADMSG with what differs. */
+int frozen_check(const char *dir, enum manifest_kind kind, const struct manifest *need,
+                 struct frozen_cache *c, struct manifest *ret, struct err *e) MUST_CHECK;
+/* Opens a file of it for reading; the descriptor is the caller's. */
+int frozen_open(const char *dir, const char *name, struct err *e) MUST_CHECK;
 /* Sizes always; digests once per process and again when a file's inode, size or mtime changed. (Not
  * its ctime: a link to the memory of a snapshot comes and goes with every suspended clone.) */
 int frozen_verify(const char *dir, const struct manifest *m, struct frozen_cache *c,

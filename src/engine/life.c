@@ -353,8 +353,11 @@ void life_stop(struct life *l)
     pthread_mutex_lock(&l->lock);
     bool started = l->state != LIFE_NEW;
     pthread_mutex_unlock(&l->lock);
-    if (!started)
+    if (!started) {
+        proc_kill(&l->vmm);
+        proc_kill(&l->net);
         return;
+    }
     life_kill(l);
     while (wait_state(l, LIFE_DONE, 60000) < 0)
         ;

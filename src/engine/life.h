@@ -94,7 +94,8 @@ void life_end(struct life *l, const char *why);
 /* Kills all and returns when they are gone. Any thread but the reaper's, any time. */
 void life_kill(struct life *l);
 
-/* Kills if needed; afterwards the reaper has let go of it. */
+/* Kills if needed, also what never got as far as life_start(); afterwards the reaper has let go of
+ * it. */
 void life_stop(struct life *l);
 void life_done(struct life *l); /* after life_stop(); frees what it owns */
 

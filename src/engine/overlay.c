@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -206,6 +205,11 @@ static bool read_base(const unsigned char *p, size_t n, const struct extensions 
     return true;
 }
 
+bool overlay_is_one(const unsigned char *p, size_t n)
+{
+    return n >= HEADER_LEN && get32(p + H_MAGIC) == MAGIC;
+}
+
 int overlay_decode(const unsigned char *p, size_t n, const struct overlay_key *k,
                    struct overlay_info *ret, struct err *e)
 {
@@ -259,64 +263,6 @@ int overlay_create(const char *path, const struct overlay_info *in, const struct
 end:
     free(cluster);
     return r;
-}
-
-/* Appends one node; for an overlay the next is in *next and more is set. */
-static int chain_step(const char *path, enum engine_disk_format format, const struct overlay_key *k,
-                      struct overlay_chain *c, struct overlay_info *next, struct err *e)
-{
-    CLEANUP(cleanup_close)
-    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return err_set_errno(e, errno, "disk %s", path);
-    if (!S_ISREG(st.st_mode))
-        return err_set(e, EINVAL, "disk %s is not a regular file", path);
-    uint64_t bytes = (uint64_t)st.st_size;
-    if (format == ENGINE_DISK_OVERLAY) {
-        unsigned char head[4096];
-        ssize_t n = pread(fd, head, sizeof head, 0);
-        if (n < 0)
-            return err_set_errno(e, errno, "read disk %s", path);
-        if (overlay_decode(head, (size_t)n, k, next, e) < 0)
-            return err_wrap(e, "disk %s", path);
-        bytes = next->bytes;
-    }
-    if (c->n == 0)
-        c->bytes = bytes;
-    if (!(c->node[c->n].path = strdup(path)))
-        return err_set(e, ENOMEM, "out of memory");
-    c->node[c->n++].format = format;
-    return 0;
-}
-
-int overlay_chain_read(const char *path, enum engine_disk_format format,
-                       const struct overlay_key *k, struct overlay_chain *ret, struct err *e)
-{
-    struct overlay_info next;
-    *ret = (struct overlay_chain){0};
-    if (path[0] != '/')
-        return err_set(e, EINVAL, "disk path %s is not absolute", path);
-    int r = chain_step(path, format, k, ret, &next, e);
-    while (r == 0 && format == ENGINE_DISK_OVERLAY) {
-        if (ret->n == OVERLAY_CHAIN_MAX) {
-            r = err_set(e, EINVAL, "disk %s has more than %d layers", path, OVERLAY_CHAIN_MAX - 1);
-            break;
-        }
-        struct overlay_info here = next;
-        format = here.base_format;
-        r = chain_step(here.base, format, k, ret, &next, e);
-    }
-    if (r < 0)
-        overlay_chain_done(ret);
-    return r;
-}
-
-void overlay_chain_done(struct overlay_chain *c)
-{
-    for (unsigned i = 0; i < c->n; i++)
-        free(c->node[i].path);
-    *c = (struct overlay_chain){0};
 }
 
 static int key_make(const char *path, struct overlay_key *ret, struct err *e)

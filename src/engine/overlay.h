@@ -4,7 +4,7 @@
  * (QEMU docs/interop/qcow2.txt). The process that runs a machine writes to its overlay and may be
  * owned by the guest, so the name of the backing file in it is not to be believed: a header
  * extension carries an HMAC over name, format and size, and a chain is only followed where it
- * holds. The codec is pure; the chain functions read files and may run on any thread.
+ * holds. The codec is pure. Chains of overlays: engine/disks.h.
  */
 #ifndef ENGINE_OVERLAY_H
 #define ENGINE_OVERLAY_H
@@ -43,6 +43,8 @@ int overlay_encode(const struct overlay_info *in, const struct overlay_key *k,
 int overlay_decode(const unsigned char *p, size_t n, const struct overlay_key *k,
                    struct overlay_info *ret, struct err *e) MUST_CHECK;
 
+bool overlay_is_one(const unsigned char *p, size_t n); /* by its magic: for error texts only */
+
 /* path must not exist. */
 int overlay_create(const char *path, const struct overlay_info *in, const struct overlay_key *k,
                    struct err *e) MUST_CHECK;
@@ -56,9 +58,5 @@ struct overlay_chain {
     unsigned n;
     uint64_t bytes; /* virtual size of the disk */
 };
-int overlay_chain_read(const char *path, enum engine_disk_format format,
-                       const struct overlay_key *k, struct overlay_chain *ret,
-                       struct err *e) MUST_CHECK;
-void overlay_chain_done(struct overlay_chain *c);
 
 #endif

@@ -41,16 +41,32 @@ static uint64_t field_kib(const char *text, const char *name)
     return p ? strtoull(p + strlen(name), NULL, 10) * 1024 : 0;
 }
 
+/* A jailed monitor is not dumpable, and then only root may read its maps. Of memory that is a
+ * private mapping "shared" is what comes from the file. */
+static int read_statm(pid_t pid, struct engine_stats *ret, struct err *e)
+{
+    struct buf b = BUF_INIT(4096);
+    unsigned long long resident = 0, shared = 0, page = (unsigned long long)sysconf(_SC_PAGESIZE);
+    int r = read_proc(pid, "statm", &b, e);
+    if (r == 0 && (!b.data || sscanf(b.data, "%*u %llu %llu", &resident, &shared) != 2))
+        r = err_set(e, EPROTO, "/proc/%d/statm is not understood", (int)pid);
+    buf_done(&b);
+    ret->memory_private_bytes = resident > shared ? (resident - shared) * page : 0;
+    ret->memory_rss_bytes = resident * page;
+    return r;
+}
+
 static int read_memory(pid_t pid, struct engine_stats *ret, struct err *e)
 {
     struct buf b = BUF_INIT(16384);
-    int r = read_proc(pid, "smaps_rollup", &b, e);
+    struct err why = {0};
+    int r = read_proc(pid, "smaps_rollup", &b, &why);
     if (r == 0 && b.data) {
         ret->memory_private_bytes = field_kib(b.data, "\nPss:");
         ret->memory_rss_bytes = field_kib(b.data, "\nRss:");
     }
     buf_done(&b);
-    return r;
+    return r == -EACCES || r == -EPERM ? read_statm(pid, ret, e) : r < 0 ? err_copy(e, &why) : 0;
 }
 
 int usage_process(pid_t pid, struct engine_stats *ret, struct err *e)

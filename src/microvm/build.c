@@ -377,6 +377,8 @@ static int validate(struct build *b, const char *disk, const char *snapshot, str
     if (r == 0)
         r = guest_resumed(app.machine.agent, b->row.id, true, e);
     if (r == 0)
+        r = engine_machine_network(app.machine.machine, true, e);
+    if (r == 0)
         r = call_until_ready(b, app.machine.agent, &VALIDATE, timeout_s, NULL, e);
     r = builder_explain(&app.machine, r, e);
     builder_stop(&app.machine);

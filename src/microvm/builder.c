@@ -182,7 +182,7 @@ static int thaw(struct builder *b, const char *home, const struct builder_disks 
         r = guest_connect(b->service, b->machine, 20000, &b->agent, e);
     if (r == 0)
         r = guest_resumed(b->agent, b->dir, true, e);
-    return r;
+    return r == 0 ? engine_machine_network(b->machine, true, e) : r;
 }
 
 int builder_start(struct microvm_service *s, const struct builder_disks *d, struct builder *ret,

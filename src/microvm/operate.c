@@ -184,6 +184,8 @@ static int attach(struct microvm *vm, struct engine_machine *m, bool clone, stru
     vm->agent = a;
     pthread_mutex_unlock(&vm->lock);
     r = guest_resumed(a, vm->id, clone, e);
+    if (r == 0)
+        r = engine_machine_network(m, true, e); /* held until the clone is itself */
     return r < 0 ? r : start_watcher(vm, e);
 }
 

@@ -19,7 +19,8 @@
 #include "base/err.h"
 
 #define MONITOR_PROTOCOL 1u
-#define MONITOR_VERSION "1" /* of device state: snapshots of another one are refused */
+#define MONITOR_VERSION "1"           /* of device state: snapshots of another one are refused */
+#define MONITOR_CPU "tinderbox-x86-1" /* name of the CPU template a guest sees */
 #define MONITOR_FDS_MAX 66u
 #define MONITOR_LAYERS_MAX 64u /* of one disk */
 #define MONITOR_DISKS_MAX 10u

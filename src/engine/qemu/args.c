@@ -11,8 +11,8 @@
  *  - tsc=reliable: the only other clock of this machine is the timer tick, and a guest that checks
  * the counter against it falls back to it when the host is busy; its clock then runs slow for ever
  *    (4 s in 15 s with six busy processes on two processors).
- *  - qboot.rom: Debian 13's default for this machine with ACPI is SeaBIOS, which cannot start a kernel
- *    without option ROMs; Debian 12's is qboot under another name.
+ *  - qboot.rom: Debian 13's default for this machine with ACPI is SeaBIOS, which cannot start a
+ * kernel without option ROMs; Debian 12's is qboot under another name.
  *  - tb-size: the default translation cache grows to a quarter of guest memory, per machine.
  *  - mitigations=off: there is no speculation to exploit inside an emulator.
  *  - no kernel when incoming: the memory holds it already, and a snapshot outlives an update of it.

@@ -39,13 +39,6 @@ void machine_describe(const struct machine *m, struct manifest *ret)
         ret->disk_bytes[i] = m->disks[i].bytes;
 }
 
-/* The disk works while the rest is written and hashed; the sync at the end then has less to wait
- * for. */
-static void start_writeback(int fd)
-{
-    (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* only a hint */
-}
-
 /* The guest does not run, so there is nothing to be gentle to. */
 static int lift_limits(struct machine *m, struct err *e)
 {
@@ -95,19 +88,6 @@ static int quit(struct machine *m)
     return 0;
 }
 
-static int sync_disks(const struct machine *m, struct err *e)
-{
-    for (unsigned i = 0; i < m->args.n_disks; i++) {
-        if (m->disk_read_only[i])
-            continue;
-        CLEANUP(cleanup_close)
-        int fd = open(m->disks[i].node[0].path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0 || fdatasync(fd) < 0)
-            return err_set_errno(e, errno, "sync %s", m->disks[i].node[0].path);
-    }
-    return 0;
-}
-
 static bool tracing_refused(int r)
 {
     return r == -EPERM || r == -EACCES || r == -ENOSYS || r == -EPROTO;
@@ -133,7 +113,7 @@ static int write_pages(struct machine *m, struct frozen *f, struct manifest *mf,
         frozen_discard(f, "pages");
         return 1;
     }
-    start_writeback(fd);
+    frozen_start_writeback(fd);
     if (r == 0)
         r = manifest_add_file(mf, "memory", t.bytes, MANIFEST_SPARSE, m->base_digest, e);
     return r < 0 ? r : manifest_add_file(mf, "pages", saved.bytes, MANIFEST_PLAIN, saved.digest, e);
@@ -172,7 +152,7 @@ static int write_everything(struct machine *m, struct frozen *f, struct manifest
     if (fd < 0)
         return fd;
     r = r == 0 ? write_device_state(m, fd, e) : write_state(m, fd, e);
-    start_writeback(fd);
+    frozen_start_writeback(fd);
     return r;
 }
 
@@ -208,7 +188,7 @@ static int store(struct machine *m, struct frozen *f, struct manifest *mf, struc
             r = frozen_add_digest(f, mf, "memory", MANIFEST_SPARSE, e);
     }
     if (r == 0)
-        r = sync_disks(m, e);
+        r = disks_sync(m->disks, m->disk_read_only, m->args.n_disks, e);
     return r < 0 ? r : frozen_commit(f, mf, m->base.en->cache, e);
 }
 

@@ -8,18 +8,6 @@
 #include "engine/tsc.h"
 #include "engine/usage.h"
 
-static int read_disks(struct machine *m, const struct engine_spec *s, struct err *e)
-{
-    for (unsigned i = 0; i < s->n_disks; i++) {
-        int r = overlay_chain_read(s->disks[i].path, s->disks[i].format, &m->base.en->key,
-                                   &m->disks[i], e);
-        if (r < 0)
-            return r;
-        m->disk_read_only[i] = s->disks[i].read_only;
-    }
-    return 0;
-}
-
 static void fill_args(struct machine *m, const struct engine_spec *s)
 {
     struct engine *en = m->base.en;
@@ -54,7 +42,7 @@ int machine_new(struct engine *en, struct reaper *r, const struct engine_spec *s
     int k = life_init(&m->life, &machine_life_ops, r, s, e);
     m->life.sandboxed = en->sandbox;
     if (k == 0)
-        k = read_disks(m, s, e);
+        k = disks_read(&disks_qcow2, s, &en->key, m->disks, m->disk_read_only, e);
     if (k < 0)
         machine_free(m);
     else
@@ -70,9 +58,7 @@ int machine_stats(struct machine *m, struct engine_stats *ret, struct err *e)
     int r = usage_process(m->life.pid, &s, e);
     if (r < 0)
         return life_alive(&m->life) ? r : life_gone(&m->life, e);
-    for (unsigned i = 0; i < m->args.n_disks; i++)
-        if (!m->disk_read_only[i])
-            s.disk_written_bytes += usage_file(m->disks[i].node[0].path);
+    s.disk_written_bytes = disks_written(m->disks, m->disk_read_only, m->args.n_disks);
     usage_network(m->life.stats_fd, &s);
     *ret = s;
     return 0;
@@ -85,8 +71,7 @@ void machine_free(struct machine *m)
     life_stop(&m->life);
     if (m->life.dir_fd >= 0)
         unlinkat(m->life.dir_fd, "agent.sock", 0);
-    for (unsigned i = 0; i < ENGINE_DISKS_MAX; i++)
-        overlay_chain_done(&m->disks[i]);
+    disks_done(m->disks);
     for (unsigned i = 0; i < MACHINE_CALLS_MAX; i++)
         json_decref(m->calls[i].data);
     qmp_reader_done(&m->qmp);

@@ -182,16 +182,6 @@ static int qemu_boot(struct engine *en, const struct engine_spec *s, struct engi
     return r;
 }
 
-static int open_file(const char *dir, const char *name, struct err *e)
-{
-    char path[4200];
-    int r = path_join(path, sizeof path, dir, name, e);
-    if (r < 0)
-        return r;
-    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    return fd < 0 ? err_set_errno(e, errno, "open %s", path) : fd;
-}
-
 /* The descriptor stays: a later suspend gives this file another name. */
 static int open_memory(struct machine *m, const char *dir, const struct manifest_file *f,
                        struct err *e)
@@ -202,7 +192,7 @@ static int open_memory(struct machine *m, const char *dir, const struct manifest
         return r;
     if (f->bytes != (uint64_t)m->args.memory_mib << 20)
         return err_set(e, EBADMSG, "%s is not the size of the machine's memory", path);
-    m->base_fd = open_file(dir, f->name, e);
+    m->base_fd = frozen_open(dir, f->name, e);
     if (m->base_fd < 0)
         return m->base_fd;
     if (!(m->memory_file = strdup(path)))
@@ -220,32 +210,19 @@ static int open_state(struct machine *m, const char *dir, const struct manifest 
     const struct manifest_file *pages = manifest_find(have, "pages");
     m->args.incoming = true;
     m->args.memory = QEMU_MEMORY_ANON;
-    if (pages && !memory)
-        return err_set(e, EBADMSG, "%s: pages without the memory they belong to", dir);
     int r = memory ? open_memory(m, dir, memory, e) : 0;
     if (r == 0 && pages)
-        r = m->pages_fd = open_file(dir, "pages", e);
-    return r < 0 ? r : open_file(dir, "state", e);
+        r = m->pages_fd = frozen_open(dir, "pages", e);
+    return r < 0 ? r : frozen_open(dir, "state", e);
 }
 
 static int check_frozen(struct machine *m, const char *dir, enum manifest_kind kind,
                         struct manifest *have, struct err *e)
 {
     struct manifest need;
-    int r = frozen_read_manifest(dir, have, e);
-    if (r < 0)
-        return r;
-    if (have->kind != kind)
-        return err_set(e, EBADMSG, "%s holds a %s", dir,
-                       kind == MANIFEST_SNAPSHOT ? "suspended machine, not a snapshot"
-                                                 : "snapshot, not a suspended machine");
-    if (!manifest_find(have, "state"))
-        return err_set(e, EBADMSG, "%s: the manifest lists no state file", dir);
     machine_describe(m, &need);
-    r = qemu_args_machine_digest(&m->args, need.machine, e);
-    if (r == 0 && (r = manifest_compare(have, &need, e)) < 0)
-        r = err_wrap(e, "%s cannot be used", dir);
-    return r < 0 ? r : frozen_verify(dir, have, m->base.en->cache, e);
+    int r = qemu_args_machine_digest(&m->args, need.machine, e);
+    return r < 0 ? r : frozen_check(dir, kind, &need, m->base.en->cache, have, e);
 }
 
 static int load(struct machine *m, struct err *e)
@@ -317,6 +294,26 @@ static int qemu_stats(struct engine_machine *bm, struct engine_stats *ret, struc
     return machine_stats(of(bm), ret, e);
 }
 
+/* Packets pass from the first instruction on: what a clone sends before its agent is told of it can
+ * only reach a new tinderbox-net, which knows none of its connections. A link that is taken down
+ * and up again (set_link) would be seen by the application. */
+static int qemu_network(struct engine_machine *bm, bool open, struct err *e)
+{
+    (void)open;
+    return life_alive(&of(bm)->life) ? 0 : life_gone(&of(bm)->life, e);
+}
+
+static int qemu_fork(struct engine_machine *bm, const char *dir, struct engine_fork_info *ret,
+                     struct err *e)
+{
+    (void)bm;
+    (void)dir;
+    (void)ret;
+    return err_set(e, ENOTSUP,
+                   "the software engine cannot fork a running machine: suspend it, or "
+                   "use a host with hardware virtualization");
+}
+
 static bool qemu_alive(const struct engine_machine *bm)
 {
     return life_alive(&of(bm)->life);
@@ -334,6 +331,7 @@ static void qemu_free(struct engine_machine *bm)
 
 const struct engine_ops qemu_engine_ops = {
     .name = "qemu",
+    .disks = &disks_qcow2,
     .open = qemu_open,
     .close = qemu_close,
     .boot = qemu_boot,
@@ -341,6 +339,8 @@ const struct engine_ops qemu_engine_ops = {
     .freeze = qemu_freeze,
     .channel = qemu_channel,
     .pause = qemu_pause,
+    .network = qemu_network,
+    .fork = qemu_fork,
     .stats = qemu_stats,
     .alive = qemu_alive,
     .kill = qemu_kill,

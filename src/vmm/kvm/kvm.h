@@ -19,13 +19,14 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "proto/monitor.h"
 #include "vmm/boot/boot.h"
 #include "vmm/bus.h"
 #include "vmm/gmem.h"
 #include "vmm/snapshot/state.h"
 
 #define KVM_VCPUS_MAX 16u
-#define KVM_CPU_TEMPLATE "tinderbox-x86-1" /* kvm/cpuid.c; recorded in manifests */
+#define KVM_CPU_TEMPLATE MONITOR_CPU /* kvm/cpuid.c; recorded in manifests */
 #define KVM_CPUID_MAX 256u
 #define KVM_KICK_SIGNAL SIGUSR1
 

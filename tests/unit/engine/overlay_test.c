@@ -16,6 +16,7 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/proc.h"
+#include "engine/disks.h"
 #include "engine/overlay.h"
 
 static char dir[] = "/tmp/tb-overlay.XXXXXX";
@@ -184,7 +185,7 @@ static void test_chain(void **state)
         assert_int_equal(overlay_create(in_dir(path, name), &in, &key, &e), 0);
         strcpy(in.base, path);
         in.base_format = ENGINE_DISK_OVERLAY;
-        int r = overlay_chain_read(path, ENGINE_DISK_OVERLAY, &key, &c, &e);
+        int r = disks_chain_read(&disks_qcow2, path, ENGINE_DISK_OVERLAY, &key, &c, &e);
         if (i + 2 > OVERLAY_CHAIN_MAX) {
             assert_int_equal(r, -EINVAL);
             break;
@@ -195,17 +196,20 @@ static void test_chain(void **state)
         assert_string_equal(c.node[0].path, path);
         assert_string_equal(c.node[c.n - 1].path, raw);
         assert_int_equal(c.node[c.n - 1].format, ENGINE_DISK_RAW);
-        overlay_chain_done(&c);
+        disks_chain_done(&c);
     }
     /* A raw disk is raw, whatever a guest has written to its start. */
-    assert_int_equal(overlay_chain_read(in_dir(path, "layer-0"), ENGINE_DISK_RAW, &key, &c, &e), 0);
+    assert_int_equal(
+        disks_chain_read(&disks_qcow2, in_dir(path, "layer-0"), ENGINE_DISK_RAW, &key, &c, &e), 0);
     assert_int_equal(c.n, 1);
-    overlay_chain_done(&c);
+    disks_chain_done(&c);
     assert_int_equal(symlink(raw, in_dir(link, "link")), 0);
-    assert_int_equal(overlay_chain_read(link, ENGINE_DISK_RAW, &key, &c, &e), -ELOOP);
-    assert_int_equal(overlay_chain_read("relative", ENGINE_DISK_RAW, &key, &c, &e), -EINVAL);
-    assert_int_equal(overlay_chain_read(dir, ENGINE_DISK_RAW, &key, &c, &e), -EINVAL);
-    assert_int_equal(overlay_chain_read(raw, ENGINE_DISK_OVERLAY, &key, &c, &e), -EBADMSG);
+    assert_int_equal(disks_chain_read(&disks_qcow2, link, ENGINE_DISK_RAW, &key, &c, &e), -ELOOP);
+    assert_int_equal(disks_chain_read(&disks_qcow2, "relative", ENGINE_DISK_RAW, &key, &c, &e),
+                     -EINVAL);
+    assert_int_equal(disks_chain_read(&disks_qcow2, dir, ENGINE_DISK_RAW, &key, &c, &e), -EINVAL);
+    assert_int_equal(disks_chain_read(&disks_qcow2, raw, ENGINE_DISK_OVERLAY, &key, &c, &e),
+                     -EBADMSG);
 }
 
 int main(void)

@@ -206,6 +206,12 @@ int engine_machine_stats(struct engine_machine *m, struct engine_stats *ret, str
     return 0;
 }
 
+int engine_machine_network(struct engine_machine *m, bool open, struct err *e)
+{
+    (void)open;
+    return engine_machine_alive(m) ? 0 : err_set(e, EPIPE, "the machine is gone");
+}
+
 int engine_machine_unpause(struct engine_machine *m, struct err *e)
 {
     return engine_machine_alive(m) ? 0 : err_set(e, EPIPE, "the machine is gone");

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Forking: the machine stands still for as long as its monitor takes to copy itself and to put a
+ * new empty layer on top of each writable disk; the copy then writes the state while the machine
+ * runs.
+ *
+ * A disk's top file T is linked as T.<n> (the base of the machine's new layer, for as long as the
+ * machine's directory lives) and as <snapshot>/disk<i> (the base of the clones' overlays, for as
+ * long as the snapshot lives); the new layer takes the name T once it is in use. Until then nothing
+ * has changed for who opens T after a crash. The frozen file stays open for writing in a monitor
+ * that its guest may own: such a guest can change the disks of its own clones, nobody else's.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/kvm/freeze.h"
+
+enum { LINKS_MAX = 4096 };
+
+struct move {                         /* of one writable disk */
+    char below[OVERLAY_PATH_MAX + 1]; /* T.<n> */
+    char next[OVERLAY_PATH_MAX + 1];  /* the new layer until it is T */
+    int fd;                           /* owned: of the new layer */
+    bool linked, made;
+};
+
+struct moves {
+    struct move disk[ENGINE_DISKS_MAX];
+};
+
+static const char *top_of(const struct vmm *m, unsigned i)
+{
+    return m->disks[i].node[0].path;
+}
+
+static int check_disks(const struct vmm *m, struct err *e)
+{
+    for (unsigned i = 0; i < m->shape.n_disks; i++) {
+        if (m->disk_read_only[i])
+            continue;
+        if (m->disks[i].node[0].format != ENGINE_DISK_OVERLAY)
+            return err_set(e, ENOTSUP,
+                           "machine %s cannot be forked: disk %u is neither read-only nor "
+                           "copy-on-write",
+                           m->life.id, i);
+        if (m->disks[i].n + 2 > OVERLAY_CHAIN_MAX) /* one for the clones' overlays, too */
+            return err_set(e, ENOSPC, "machine %s cannot be forked again: disk %u has %u layers",
+                           m->life.id, i, m->disks[i].n);
+    }
+    return 0;
+}
+
+/* The first free name T.<n>. */
+static int link_below(struct move *v, const char *top, struct err *e)
+{
+    for (int n = 1; n < LINKS_MAX; n++) {
+        if (snprintf(v->below, sizeof v->below, "%s.%d", top, n) >= (int)sizeof v->below)
+            return err_set(e, ENAMETOOLONG, "disk %.200s: name too long", top);
+        v->linked = linkat(AT_FDCWD, top, AT_FDCWD, v->below, 0) == 0;
+        if (v->linked)
+            return 0;
+        if (errno != EEXIST)
+            break;
+    }
+    return err_set_errno(e, errno, "link %s", v->below);
+}
+
+static int prepare_disk(struct vmm *m, unsigned i, struct vmm_saving *s, struct move *v,
+                        struct engine_fork_info *ret, struct err *e)
+{
+    const char *top = top_of(m, i);
+    CLEANUP(cleanup_close)
+    int old = open(top, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (old < 0)
+        return err_set_errno(e, errno, "disk %s", top);
+    snprintf(ret->disk[i], sizeof ret->disk[i], "disk%u", i);
+    int r = frozen_link_in(&s->frozen, old, ret->disk[i], e);
+    if (r == 0)
+        r = link_below(v, top, e);
+    if (r < 0)
+        return r;
+    if (snprintf(v->next, sizeof v->next, "%s.next", top) >= (int)sizeof v->next)
+        return err_set(e, ENAMETOOLONG, "disk %.200s: name too long", top);
+    unlink(v->next); /* of a fork that was cut off */
+    r = disks_overlay(&disks_layers, v->next, v->below, ENGINE_DISK_OVERLAY, m->disks[i].bytes,
+                      &m->base.en->key, e);
+    if (r < 0)
+        return r;
+    v->made = true;
+    v->fd = open(v->next, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    return v->fd < 0 ? err_set_errno(e, errno, "disk %s", v->next) : 0;
+}
+
+static int prepare(struct vmm *m, struct vmm_saving *s, struct moves *mv,
+                   struct engine_fork_info *ret, struct err *e)
+{
+    int r = 0;
+    ret->n_disks = m->shape.n_disks;
+    for (unsigned i = 0; r == 0 && i < m->shape.n_disks; i++)
+        if (!m->disk_read_only[i])
+            r = prepare_disk(m, i, s, &mv->disk[i], ret, e);
+    return r;
+}
+
+/* Nothing has moved. */
+static void undo(struct moves *mv)
+{
+    for (unsigned i = 0; i < ENGINE_DISKS_MAX; i++) {
+        struct move *v = &mv->disk[i];
+        if (v->made)
+            unlink(v->next);
+        if (v->linked)
+            unlink(v->below);
+        v->made = v->linked = false;
+    }
+}
+
+static int insert_below(struct overlay_chain *c, const char *below)
+{
+    char *path = strdup(below);
+    if (!path)
+        return -ENOMEM;
+    memmove(&c->node[2], &c->node[1], (c->n - 1) * sizeof c->node[0]);
+    c->node[1] = (struct overlay_node){path, ENGINE_DISK_OVERLAY};
+    c->n++;
+    return 0;
+}
+
+/* The new layers are in use: they take their names. */
+static int settle(struct vmm *m, struct moves *mv, struct err *e)
+{
+    for (unsigned i = 0; i < m->shape.n_disks; i++) {
+        struct move *v = &mv->disk[i];
+        if (!v->made)
+            continue;
+        int r = rename(v->next, top_of(m, i)) < 0 ? -errno : insert_below(&m->disks[i], v->below);
+        if (r < 0) {
+            /* Its disk has no name any more by which it could go on later. */
+            life_end(&m->life, "its disk could not be renamed in a fork");
+            return err_set_errno(e, -r, "rename %s", v->next);
+        }
+        v->made = v->linked = false;
+    }
+    return 0;
+}
+
+static int ask(struct vmm *m, struct vmm_saving *s, struct moves *mv, struct monitor_answer *ret,
+               struct err *e)
+{
+    struct monitor_message msg = vmm_request(MONITOR_FORK, 2);
+    int fds[2 + ENGINE_DISKS_MAX] = {s->state, s->pages};
+    for (unsigned i = 0; i < m->shape.n_disks; i++)
+        if (mv->disk[i].made) {
+            msg.save.disks |= 1u << i;
+            fds[msg.n_fds++] = mv->disk[i].fd;
+        }
+    return vmm_save(m, s, &msg, fds, ret, e);
+}
+
+static int fork_into(struct vmm *m, struct vmm_saving *s, struct moves *mv,
+                     struct engine_fork_info *ret, struct err *e)
+{
+    struct monitor_answer a = {0};
+    struct err why = {0};
+    int r = prepare(m, s, mv, ret, e);
+    if (r == 0 && (r = ask(m, s, mv, &a, &why)) == -ETIMEDOUT)
+        life_end(&m->life, "it did not answer a fork"); /* which layer it writes is not known */
+    if (r < 0 && why.code)
+        err_copy(e, &why);
+    if (a.saved.disks_moved) {
+        int k = settle(m, mv, &why);
+        if (r == 0 && k < 0)
+            r = err_copy(e, &why);
+    }
+    ret->paused_us = a.saved.paused_us;
+    return r;
+}
+
+static int sync_frozen(const struct vmm *m, const struct vmm_saving *s,
+                       const struct engine_fork_info *info, struct err *e)
+{
+    for (unsigned i = 0; i < m->shape.n_disks; i++) {
+        CLEANUP(cleanup_close)
+        int fd = info->disk[i][0] ? frozen_open(s->frozen.part, info->disk[i], e) : -1;
+        if (info->disk[i][0] && fd < 0)
+            return fd;
+        if (fd >= 0 && fdatasync(fd) < 0)
+            return err_set_errno(e, errno, "sync disk %u of machine %s", i, m->life.id);
+    }
+    return 0;
+}
+
+int vmm_fork(struct vmm *m, const char *dir, struct engine_fork_info *ret, struct err *e)
+{
+    struct vmm_saving s;
+    struct moves mv = {0};
+    struct engine_fork_info info = {0};
+    for (unsigned i = 0; i < ENGINE_DISKS_MAX; i++)
+        mv.disk[i].fd = -1;
+    int r = check_disks(m, e);
+    if (r < 0)
+        return r;
+    r = vmm_saving_begin(m, dir, MANIFEST_SNAPSHOT, &s, e);
+    if (r == 0)
+        r = fork_into(m, &s, &mv, &info, e);
+    if (r == 0)
+        r = sync_frozen(m, &s, &info, e);
+    if (r == 0)
+        r = vmm_saving_commit(m, &s, e);
+    if (r == 0)
+        *ret = info;
+    undo(&mv);
+    for (unsigned i = 0; i < ENGINE_DISKS_MAX; i++)
+        cleanup_close(&mv.disk[i].fd);
+    vmm_saving_done(&s);
+    return r;
+}
