@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "vmm/layout.h"
@@ -80,8 +81,7 @@ static void done_write(void *dev, uint64_t offset, const void *data, unsigned le
     (void)offset;
     (void)len;
     atomic_store(&m->done, *(const uint8_t *)data);
-    for (unsigned i = 0; i < m->vcpus; i++)
-        vcpu_kick(kvm_vm_vcpu(m->vm, i));
+    micro_stop(m);
 }
 
 static const struct bus_ops done_ops = {done_read, done_write};
@@ -190,14 +190,68 @@ void micro_start(struct micro *m, const char *path, enum boot_mode mode)
     check(kvm_vm_power_on(m->vm, &entry, 0, &e), &e);
 }
 
-enum vcpu_exit micro_run(struct micro *m)
+static bool ended(struct micro *m)
+{
+    return atomic_load(&m->done) >= 0 || atomic_load(&m->stop);
+}
+
+static enum vcpu_exit run_vcpu(struct kvm_vcpu *c, struct micro *m, char text[200])
 {
     enum vcpu_exit why;
-    vcpu_set_thread(kvm_vm_vcpu(m->vm, 0));
-    alarm(SECONDS_MAX);
+    vcpu_set_thread(c);
     do
-        why = vcpu_run(kvm_vm_vcpu(m->vm, 0), m->text);
-    while (why == VCPU_KICKED && atomic_load(&m->done) < 0);
+        why = vcpu_run(c, text);
+    while (why == VCPU_KICKED && !ended(m));
+    return why;
+}
+
+struct other {
+    struct micro *m;
+    unsigned index;
+};
+
+static void *run_other(void *arg)
+{
+    struct other o = *(struct other *)arg;
+    char text[200];
+    free(arg);
+    if (run_vcpu(kvm_vm_vcpu(o.m->vm, o.index), o.m, text) != VCPU_KICKED)
+        micro_fail("vCPU", (int)o.index, text);
+    return NULL;
+}
+
+static void start_others(struct micro *m)
+{
+    for (unsigned i = 1; i < m->vcpus; i++) {
+        struct other *o = malloc(sizeof *o);
+        CHECK(o);
+        *o = (struct other){m, i};
+        CHECK(pthread_create(&m->other[i], NULL, run_other, o) == 0);
+    }
+}
+
+static void kick_all(struct micro *m)
+{
+    for (unsigned i = 0; i < m->vcpus; i++)
+        vcpu_kick(kvm_vm_vcpu(m->vm, i));
+}
+
+void micro_stop(struct micro *m)
+{
+    atomic_store(&m->stop, true);
+    kick_all(m);
+}
+
+enum vcpu_exit micro_run(struct micro *m)
+{
+    atomic_store(&m->stop, false);
+    alarm(SECONDS_MAX);
+    start_others(m);
+    enum vcpu_exit why = run_vcpu(kvm_vm_vcpu(m->vm, 0), m, m->text);
+    if (m->vcpus > 1)
+        micro_stop(m);
+    for (unsigned i = 1; i < m->vcpus; i++)
+        pthread_join(m->other[i], NULL);
     alarm(0);
     return why;
 }
@@ -210,4 +264,45 @@ void micro_run_to_end(struct micro *m)
         fprintf(stderr, "the guest ended with %d\n", atomic_load(&m->done));
         exit(1);
     }
+}
+
+/* ---- snapshots --------------------------------------------------------------------------------
+ */
+
+static int new_file(const void *p, size_t n)
+{
+    int fd = memfd_create("micro", MFD_CLOEXEC);
+    CHECK(fd >= 0 && (!n || write(fd, p, n) == (ssize_t)n));
+    return fd;
+}
+
+void micro_save(struct micro *m, struct micro_snapshot *s)
+{
+    struct state_writer w;
+    struct err e = {0};
+    state_writer_init(&w);
+    check(kvm_vm_save(m->vm, &w, &e), &e);
+    s->state = new_file(NULL, 0);
+    check(state_writer_finish(&w, s->state, &e), &e);
+    state_writer_done(&w);
+    s->memory = new_file(m->mem.host, m->mem.bytes);
+}
+
+int micro_restore(struct micro *m, const struct micro_snapshot *s, struct err *e)
+{
+    struct state_reader *r = malloc(sizeof *r);
+    CHECK(r && lseek(s->state, 0, SEEK_SET) == 0);
+    int k = state_reader_load(r, s->state, e);
+    if (k == 0) {
+        k = kvm_vm_restore(m->vm, r, e);
+        state_reader_done(r);
+    }
+    free(r);
+    return k;
+}
+
+void micro_snapshot_done(struct micro_snapshot *s)
+{
+    close(s->memory);
+    close(s->state);
 }

@@ -49,8 +49,14 @@ struct micro {
     struct micro_recorder port, window;
     struct kvm_vm *vm;
     unsigned vcpus;
-    atomic_int done; /* -1 until the guest wrote its byte */
-    char text[200];  /* of the last vcpu_run() */
+    atomic_int done;  /* -1 until the guest wrote its byte */
+    atomic_bool stop; /* see micro_stop() */
+    char text[200];   /* of vCPU 0's last vcpu_run() */
+    pthread_t other[KVM_VCPUS_MAX];
+};
+
+struct micro_snapshot { /* of a machine whose vCPUs are parked */
+    int memory, state;  /* owned files; -1 */
 };
 
 #define CHECK(cond) ((cond) ? (void)0 : micro_fail(__FILE__, __LINE__, #cond))
@@ -64,11 +70,18 @@ void micro_free(struct micro *m);
 void micro_load(struct micro *m, const char *path);
 /* Loads and enters path at MICRO_CODE; tables a mode needs are built. */
 void micro_start(struct micro *m, const char *path, enum boot_mode mode);
-/* Runs vCPU 0 on the calling thread until done is set or it stops for another reason. */
+/* Runs vCPU 0 on the calling thread, the others on threads of their own, until the guest is done,
+ * micro_stop() was called or vCPU 0 stops for another reason. Afterwards all are parked. */
 enum vcpu_exit micro_run(struct micro *m);
+void micro_stop(struct micro *m);       /* any thread, a recorder's hook too */
 void micro_run_to_end(struct micro *m); /* micro_run(), and the guest must say 0 */
 void *micro_ram(struct micro *m, uint64_t gpa, uint64_t len);
 uint32_t micro_result(struct micro *m, unsigned n); /* 32-bit word n at MICRO_RESULT */
+
+void micro_save(struct micro *m, struct micro_snapshot *s);
+/* Into a machine made with s->memory; -errno and a text if it is refused. */
+int micro_restore(struct micro *m, const struct micro_snapshot *s, struct err *e) MUST_CHECK;
+void micro_snapshot_done(struct micro_snapshot *s);
 
 struct micro_test {
     const char *name;

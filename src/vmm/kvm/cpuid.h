@@ -11,13 +11,19 @@
 
 #include "vmm/kvm/kvm.h"
 
-/* As struct kvm_cpuid2, with its entries: the argument of KVM_GET_SUPPORTED_CPUID and
- * KVM_SET_CPUID2. */
-struct cpuid_table {
-    uint32_t n, padding;
-    struct kvm_cpuid_entry2 entry[KVM_CPUID_MAX];
+enum { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX, CPUID_REGS };
+
+struct cpuid_entry { /* as struct kvm_cpuid_entry2 */
+    uint32_t leaf, index, flags;
+    uint32_t reg[CPUID_REGS];
+    uint32_t padding[3];
 };
-#define CPUID_PER_VCPU 6u /* entries cpuid_for_vcpu() adds */
+
+struct cpuid_table { /* as struct kvm_cpuid2 */
+    uint32_t n, padding;
+    struct cpuid_entry entry[KVM_CPUID_MAX];
+};
+#define CPUID_PER_VCPU 3u /* entries cpuid_for_vcpu() adds */
 #define CPUID_BASE_MAX (KVM_CPUID_MAX - CPUID_PER_VCPU)
 
 /* supported: as KVM_GET_SUPPORTED_CPUID gave it. What the in-kernel local APIC provides, which that

@@ -18,9 +18,9 @@ struct msr_table { /* as struct kvm_msrs, with its entries */
 };
 
 struct kvm_vcpu {
-    struct kvm_vm *vm; /* borrowed */
+    struct kvm_vm *vm; /* borrowed; NULL until the vCPU exists */
     unsigned index;
-    int fd;              /* owned; -1 */
+    int fd;              /* owned */
     struct kvm_run *run; /* owned mapping; NULL */
     pthread_t thread;    /* valid once has_thread */
     atomic_bool has_thread;
@@ -32,13 +32,12 @@ struct kvm_vm {
     const struct bus *ports, *mmio; /* borrowed */
     unsigned n_vcpus;
     size_t run_bytes;
-    bool sregs2, xsave2, tsc_control;
+    bool xsave2, tsc_control;
     uint32_t xsave_bytes;
-    uint32_t tsc_khz;           /* of the vCPUs */
-    struct cpuid_table host;    /* the template on this host */
-    struct cpuid_table cpuid;   /* what the vCPUs have, but for cpuid_for_vcpu() */
-    uint32_t msr[KVM_MSRS_MAX]; /* to save, in the order they are restored */
-    unsigned n_msrs;
+    uint32_t tsc_khz;                         /* of the vCPUs */
+    struct cpuid_table host;                  /* the template on this host */
+    struct cpuid_table cpuid;                 /* what the vCPUs have, but for cpuid_for_vcpu() */
+    struct msr_table msrs;                    /* to save: numbers only */
     _Alignas(8) uint8_t xsave[KVM_XSAVE_MAX]; /* scratch of the control thread */
     struct kvm_vcpu vcpu[KVM_VCPUS_MAX];
 };
@@ -47,12 +46,10 @@ struct kvm_vm {
 int vm_set_cpuid(struct kvm_vm *v, const struct cpuid_table *base, struct err *e) MUST_CHECK;
 int vm_set_tsc_khz(struct kvm_vm *v, uint64_t khz, struct err *e) MUST_CHECK;
 
-/* msr.c: which MSRs are saved here; 0 or -errno */
-int msr_list(int kvm_fd, uint32_t list[KVM_MSRS_MAX], unsigned *n, struct err *e) MUST_CHECK;
-/* Reads those of the list that KVM gives, in the list's order. */
-void msr_read(const struct kvm_vcpu *c, struct msr_table *t);
-/* Returns how many KVM did not take. */
-unsigned msr_write(const struct kvm_vcpu *c, const struct msr_table *t);
+/* msr.c: which MSRs are saved here, in the order in which they are to be restored */
+int msr_list(int kvm_fd, struct msr_table *list, struct err *e) MUST_CHECK;
+/* request: KVM_GET_MSRS or KVM_SET_MSRS. What KVM refuses is dropped from t; returns how many. */
+unsigned msr_transfer(const struct kvm_vcpu *c, unsigned long request, struct msr_table *t);
 /* Section STATE_MSRS: 16 bytes per entry. -EBADMSG. */
 int msr_decode(const void *p, size_t n, struct msr_table *ret, struct err *e) MUST_CHECK;
 

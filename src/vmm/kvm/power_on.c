@@ -19,46 +19,38 @@
 #define TYPE_DATA 0x3u /* read, write, accessed */
 #define TYPE_TSS 0xbu  /* busy: what VMX asks of TR in any mode */
 
-static const struct kvm_segment real_mode = {
-    .limit = 0xffff, .type = TYPE_DATA, .present = 1, .s = 1};
-static const struct kvm_segment flat_code = {
-    .limit = UINT32_MAX, .selector = SEL_CODE, .type = TYPE_CODE, .present = 1, .s = 1, .g = 1};
-static const struct kvm_segment flat_data = {.limit = UINT32_MAX,
-                                             .selector = SEL_DATA,
-                                             .type = TYPE_DATA,
-                                             .present = 1,
-                                             .s = 1,
-                                             .g = 1,
-                                             .db = 1};
-
-static void set_data_segments(struct kvm_sregs *s, const struct kvm_segment *seg)
+static struct kvm_segment segment(uint16_t selector, uint8_t type, bool flat)
 {
-    s->ds = s->es = s->fs = s->gs = s->ss = *seg;
+    return (struct kvm_segment){.limit = flat ? UINT32_MAX : 0xffff,
+                                .selector = selector,
+                                .type = type,
+                                .present = 1,
+                                .s = 1,
+                                .g = flat,
+                                .db = flat};
 }
 
 static void enter_real(struct kvm_sregs *s)
 {
-    set_data_segments(s, &real_mode);
-    s->cs = real_mode;
-    s->cs.type = TYPE_CODE;
+    s->cs = segment(0, TYPE_CODE, false);
+    s->ds = s->es = s->fs = s->gs = s->ss = segment(0, TYPE_DATA, false);
 }
 
 static void enter_flat(struct kvm_sregs *s, const struct boot_entry *entry)
 {
-    set_data_segments(s, &flat_data);
-    s->cs = flat_code;
+    s->cs = segment(SEL_CODE, TYPE_CODE, true);
+    s->ds = s->es = s->fs = s->gs = s->ss = segment(SEL_DATA, TYPE_DATA, true);
     s->tr = (struct kvm_segment){.limit = 0xffff, .type = TYPE_TSS, .present = 1};
     s->gdt.base = entry->gdt;
     s->gdt.limit = GDT_ENTRIES * 8 - 1;
     s->cr0 = CR0_PE | CR0_ET;
     if (entry->mode == BOOT_MODE_LONG64) {
         s->cs.l = 1;
+        s->cs.db = 0;
         s->cr0 |= CR0_PG;
         s->cr3 = entry->cr3;
         s->cr4 = CR4_PAE;
         s->efer = EFER_LME | EFER_LMA;
-    } else {
-        s->cs.db = 1;
     }
 }
 
@@ -85,12 +77,12 @@ static int set_registers(const struct kvm_vcpu *c, const struct boot_entry *entr
  * attribute table off; fast string operations on. */
 static void set_msrs(const struct kvm_vcpu *c)
 {
-    static const struct msr_table firmware = {
+    struct msr_table firmware = {
         .n = 2,
         .entry = {{.index = 0x2ff, .data = 6 | 1 << 11}, /* MTRRs on, write-back */
                   {.index = 0x1a0, .data = 1}},
     };
-    (void)msr_write(c, &firmware); /* the guest can do without */
+    (void)msr_transfer(c, KVM_SET_MSRS, &firmware); /* the guest can do without */
 }
 
 int kvm_vm_power_on(struct kvm_vm *v, const struct boot_entry *entry, uint64_t tsc_khz,

@@ -11,11 +11,7 @@
 
 #include "vmm/kvm/internal.h"
 
-#define VCPU_VERSION 1u
-#define MSRS_VERSION 1u
-#define XSAVE_VERSION 1u
-#define CPUID_VERSION 1u
-#define CLOCK_VERSION 1u
+#define VERSION 1u /* of each section here */
 
 struct vcpu_state { /* KVM's own structs: their layout is a promise of the kernel */
     struct kvm_mp_state mp_state;
@@ -25,7 +21,7 @@ struct vcpu_state { /* KVM's own structs: their layout is a promise of the kerne
     struct kvm_debugregs debugregs;
     struct kvm_xcrs xcrs;
     struct kvm_regs regs;
-    struct kvm_sregs2 sregs; /* without the system call: of kvm_sregs, flags 0 */
+    struct kvm_sregs2 sregs;
 };
 _Static_assert(sizeof(struct vcpu_state) == 8 + 64 + 1024 + 128 + 392 + 144 + 320, "no padding");
 
@@ -44,52 +40,27 @@ static const struct part {
     {                                                                              \
         KVM_GET_##NAME, KVM_SET_##NAME, offsetof(struct vcpu_state, member), #NAME \
     }
-    PART(MP_STATE, mp_state), PART(VCPU_EVENTS, events), /* after all MSRs */
+    PART(MP_STATE, mp_state), PART(VCPU_EVENTS, events), /* are written after the MSRs */
     PART(LAPIC, lapic),       PART(DEBUGREGS, debugregs), PART(XCRS, xcrs),
-    PART(REGS, regs),         PART(SREGS2, sregs), /* the last: see request() */
+    PART(REGS, regs),         PART(SREGS2, sregs),
 #undef PART
 };
 #define PARTS_AFTER_MSRS 2u
-
-/* kvm_sregs and kvm_sregs2 are the same up to the latter's flags. */
-static unsigned long request(const struct kvm_vcpu *c, unsigned long number)
-{
-    _Static_assert(offsetof(struct kvm_sregs2, flags) ==
-                       offsetof(struct kvm_sregs, interrupt_bitmap),
-                   "common prefix");
-    if (c->vm->sregs2)
-        return number;
-    return number == KVM_GET_SREGS2   ? KVM_GET_SREGS
-           : number == KVM_SET_SREGS2 ? KVM_SET_SREGS
-                                      : number;
-}
-
-static void drop_sregs2(const struct kvm_vcpu *c, struct vcpu_state *s)
-{
-    if (c->vm->sregs2)
-        return;
-    s->sregs.flags = 0;
-    memset(s->sregs.pdptrs, 0, sizeof s->sregs.pdptrs);
-}
-
-/* ---- saving -----------------------------------------------------------------------------------
- */
 
 static int save_vcpu(struct kvm_vcpu *c, struct state_writer *w, struct err *e)
 {
     struct vcpu_state s = {0};
     for (size_t i = 0; i < ARRAY_LEN(parts); i++)
-        if (ioctl(c->fd, request(c, parts[i].get), (uint8_t *)&s + parts[i].offset) < 0)
+        if (ioctl(c->fd, parts[i].get, (uint8_t *)&s + parts[i].offset) < 0)
             return err_set_errno(e, errno, "read %s of vCPU %u", parts[i].name, c->index);
-    drop_sregs2(c, &s);
     struct kvm_vm *v = c->vm;
     if (ioctl(c->fd, v->xsave2 ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, v->xsave) < 0)
         return err_set_errno(e, errno, "read XSAVE of vCPU %u", c->index);
-    struct msr_table msrs;
-    msr_read(c, &msrs);
-    state_put(w, STATE_VCPU, c->index, VCPU_VERSION, &s, sizeof s);
-    state_put(w, STATE_XSAVE, c->index, XSAVE_VERSION, v->xsave, v->xsave_bytes);
-    state_put(w, STATE_MSRS, c->index, MSRS_VERSION, msrs.entry, msrs.n * sizeof msrs.entry[0]);
+    struct msr_table msrs = v->msrs;
+    (void)msr_transfer(c, KVM_GET_MSRS, &msrs);
+    state_put(w, STATE_VCPU, c->index, VERSION, &s, sizeof s);
+    state_put(w, STATE_XSAVE, c->index, VERSION, v->xsave, v->xsave_bytes);
+    state_put(w, STATE_MSRS, c->index, VERSION, msrs.entry, msrs.n * sizeof msrs.entry[0]);
     return 0;
 }
 
@@ -99,7 +70,7 @@ int kvm_vm_save(struct kvm_vm *v, struct state_writer *w, struct err *e)
     if (ioctl(v->fd, KVM_GET_CLOCK, &clock) < 0)
         return err_set_errno(e, errno, "KVM_GET_CLOCK");
     struct clock_state s = {clock.clock, v->tsc_khz, v->n_vcpus};
-    state_put(w, STATE_CLOCK, 0, CLOCK_VERSION, &s, sizeof s);
+    state_put(w, STATE_CLOCK, 0, VERSION, &s, sizeof s);
     cpuid_save(&v->cpuid, w);
     int r = 0;
     for (unsigned i = 0; i < v->n_vcpus && r == 0; i++)
@@ -107,14 +78,10 @@ int kvm_vm_save(struct kvm_vm *v, struct state_writer *w, struct err *e)
     return r;
 }
 
-/* ---- restoring --------------------------------------------------------------------------------
- */
-
 static const struct state_section *find(const struct state_reader *r, enum state_type type,
-                                        uint32_t instance, uint32_t version, const char *what,
-                                        struct err *e)
+                                        uint32_t instance, const char *what, struct err *e)
 {
-    const struct state_section *s = state_find(r, type, instance, version);
+    const struct state_section *s = state_find(r, type, instance, VERSION);
     if (!s)
         (void)err_set(e, EBADMSG, "the state file has no %s of vCPU %u", what, instance);
     return s;
@@ -122,7 +89,7 @@ static const struct state_section *find(const struct state_reader *r, enum state
 
 static int restore_cpuid(struct kvm_vm *v, const struct state_reader *r, struct err *e)
 {
-    const struct state_section *s = find(r, STATE_CPUID, 0, CPUID_VERSION, "CPUID", e);
+    const struct state_section *s = find(r, STATE_CPUID, 0, "CPUID", e);
     struct cpuid_table saved;
     int k;
     if (!s)
@@ -139,7 +106,7 @@ static int restore_cpuid(struct kvm_vm *v, const struct state_reader *r, struct 
 static int restore_xsave(struct kvm_vcpu *c, const struct state_reader *r, struct err *e)
 {
     struct kvm_vm *v = c->vm;
-    const struct state_section *s = find(r, STATE_XSAVE, c->index, XSAVE_VERSION, "XSAVE", e);
+    const struct state_section *s = find(r, STATE_XSAVE, c->index, "XSAVE", e);
     if (!s)
         return -EBADMSG;
     if (s->n < sizeof(struct kvm_xsave) || s->n > v->xsave_bytes)
@@ -154,20 +121,20 @@ static int restore_xsave(struct kvm_vcpu *c, const struct state_reader *r, struc
 
 static int restore_msrs(const struct kvm_vcpu *c, const struct state_reader *r, struct err *e)
 {
-    const struct state_section *s = find(r, STATE_MSRS, c->index, MSRS_VERSION, "MSRs", e);
+    const struct state_section *s = find(r, STATE_MSRS, c->index, "MSRs", e);
     struct msr_table t;
     if (!s)
         return -EBADMSG;
     int k = msr_decode(s->p, s->n, &t, e);
     if (k == 0)
-        (void)msr_write(c, &t);
+        (void)msr_transfer(c, KVM_SET_MSRS, &t);
     return k;
 }
 
 static int write_part(const struct kvm_vcpu *c, struct vcpu_state *s, const struct part *p,
                       struct err *e)
 {
-    if (ioctl(c->fd, request(c, p->set), (uint8_t *)s + p->offset) < 0)
+    if (ioctl(c->fd, p->set, (uint8_t *)s + p->offset) < 0)
         return err_set_errno(e, errno, "KVM refuses the saved %s of vCPU %u", p->name, c->index);
     return 0;
 }
@@ -175,10 +142,9 @@ static int write_part(const struct kvm_vcpu *c, struct vcpu_state *s, const stru
 static int restore_vcpu(struct kvm_vcpu *c, const struct state_reader *r, struct err *e)
 {
     struct vcpu_state s;
-    int k = state_get(r, STATE_VCPU, c->index, VCPU_VERSION, &s, sizeof s, e);
+    int k = state_get(r, STATE_VCPU, c->index, VERSION, &s, sizeof s, e);
     if (k < 0)
         return k;
-    drop_sregs2(c, &s);
     if ((k = restore_xsave(c, r, e)) < 0)
         return k;
     size_t i = ARRAY_LEN(parts);
@@ -194,7 +160,7 @@ static int restore_vcpu(struct kvm_vcpu *c, const struct state_reader *r, struct
 int kvm_vm_restore(struct kvm_vm *v, const struct state_reader *r, struct err *e)
 {
     struct clock_state s;
-    int k = state_get(r, STATE_CLOCK, 0, CLOCK_VERSION, &s, sizeof s, e);
+    int k = state_get(r, STATE_CLOCK, 0, VERSION, &s, sizeof s, e);
     if (k < 0)
         return k;
     if (s.vcpus != v->n_vcpus)

@@ -44,9 +44,8 @@ static enum vcpu_exit internal_error(const struct kvm_vcpu *c, char text[TEXT_MA
     int n = snprintf(text, TEXT_MAX, "vCPU %u: KVM internal error, suberror %u", c->index,
                      run->internal.suberror);
     const __typeof__(run->emulation_failure) *f = &run->emulation_failure;
-    bool bytes = run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION && f->ndata >= 3 &&
-                 (f->flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES);
-    if (!bytes)
+    if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION || f->ndata < 3 ||
+        !(f->flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES))
         return VCPU_FAILED;
     n += snprintf(text + n, TEXT_MAX - (size_t)n, ": cannot emulate");
     for (unsigned i = 0; i < f->insn_size && i < sizeof f->insn_bytes; i++)
@@ -74,10 +73,8 @@ static bool serve_exit(const struct kvm_vcpu *c, enum vcpu_exit *why, char text[
     case KVM_EXIT_MMIO:
         serve_mmio(c);
         return true;
-    case KVM_EXIT_HLT:
     case KVM_EXIT_INTR:
-    case KVM_EXIT_IRQ_WINDOW_OPEN:
-    case KVM_EXIT_IOAPIC_EOI:
+    case KVM_EXIT_IOAPIC_EOI: /* all lines are edge-triggered */
         return true;
     case KVM_EXIT_SHUTDOWN:
         snprintf(text, TEXT_MAX, "vCPU %u: triple fault", c->index);
@@ -151,7 +148,7 @@ bool vcpu_is_dead_halted(struct kvm_vcpu *c)
 {
     struct kvm_mp_state mp;
     struct kvm_regs regs;
-    const uint64_t interrupts_on = 1u << 9;
+    const uint64_t interrupts_on = 1u << 9; /* RFLAGS.IF */
     return ioctl(c->fd, KVM_GET_MP_STATE, &mp) == 0 && mp.mp_state == KVM_MP_STATE_HALTED &&
            ioctl(c->fd, KVM_GET_REGS, &regs) == 0 && !(regs.rflags & interrupts_on);
 }

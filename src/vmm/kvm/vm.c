@@ -18,18 +18,11 @@ static int check_host(int kvm_fd, struct err *e)
         int cap;
         const char *name;
     } need[] = {
+        /* The others that are used are older than this one. */
+        {KVM_CAP_SREGS2, "KVM_GET_SREGS2 (Linux 5.14)"},
         {KVM_CAP_SPLIT_IRQCHIP, "split irqchip"},
-        {KVM_CAP_SIGNAL_MSI, "KVM_SIGNAL_MSI"},
-        {KVM_CAP_IMMEDIATE_EXIT, "immediate exit"},
-        {KVM_CAP_IOEVENTFD, "ioeventfd"},
-        {KVM_CAP_EXT_CPUID, "KVM_SET_CPUID2"},
         {KVM_CAP_XSAVE, "KVM_GET_XSAVE"},
         {KVM_CAP_XCRS, "KVM_GET_XCRS"},
-        {KVM_CAP_VCPU_EVENTS, "KVM_GET_VCPU_EVENTS"},
-        {KVM_CAP_MP_STATE, "KVM_GET_MP_STATE"},
-        {KVM_CAP_DEBUGREGS, "KVM_GET_DEBUGREGS"},
-        {KVM_CAP_ADJUST_CLOCK, "KVM_SET_CLOCK"},
-        {KVM_CAP_GET_TSC_KHZ, "KVM_GET_TSC_KHZ"},
     };
     int version = ioctl(kvm_fd, KVM_GET_API_VERSION, 0);
     if (version < 0)
@@ -54,22 +47,16 @@ static int create_vm(struct kvm_vm *v, int kvm_fd, struct err *e)
     v->xsave_bytes = v->xsave2 ? (uint32_t)xsave : (uint32_t)sizeof(struct kvm_xsave);
     if (v->xsave_bytes > sizeof v->xsave)
         return err_set(e, ENOTSUP, "KVM wants %u bytes of XSAVE state", v->xsave_bytes);
-    v->sregs2 = ioctl(v->fd, KVM_CHECK_EXTENSION, KVM_CAP_SREGS2) > 0;
     v->tsc_control = ioctl(v->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_CONTROL) > 0;
     return 0;
 }
 
-/* Only Intel needs these pages and only without "unrestricted guest"; elsewhere a refusal means
- * nothing. */
-static void place_intel_pages(const struct kvm_vm *v)
+static int add_memory(const struct kvm_vm *v, const struct gmem *m, struct err *e)
 {
+    /* Intel needs these pages when it has no "unrestricted guest"; a refusal means nothing. */
     uint64_t identity_map = LAYOUT_IDENTITY_MAP;
     (void)ioctl(v->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
     (void)ioctl(v->fd, KVM_SET_TSS_ADDR, (unsigned long)LAYOUT_TSS);
-}
-
-static int add_memory(const struct kvm_vm *v, const struct gmem *m, struct err *e)
-{
     for (unsigned i = 0; i < m->n_regions; i++) {
         struct kvm_userspace_memory_region r = {
             .slot = i,
@@ -99,9 +86,12 @@ static int add_irqchip(const struct kvm_vm *v, struct err *e)
 static int add_vcpu(struct kvm_vm *v, unsigned index, struct err *e)
 {
     struct kvm_vcpu *c = &v->vcpu[index];
-    c->fd = ioctl(v->fd, KVM_CREATE_VCPU, (unsigned long)index);
-    if (c->fd < 0)
+    int fd = ioctl(v->fd, KVM_CREATE_VCPU, (unsigned long)index);
+    if (fd < 0)
         return err_set_errno(e, errno, "KVM_CREATE_VCPU %u", index);
+    c->vm = v;
+    c->index = index;
+    c->fd = fd;
     void *p = mmap(NULL, v->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
     if (p == MAP_FAILED)
         return err_set_errno(e, errno, "map vCPU %u", index);
@@ -133,19 +123,16 @@ static int choose_cpu(struct kvm_vm *v, int kvm_fd, struct err *e)
     bool deadline = ioctl(v->fd, KVM_CHECK_EXTENSION, KVM_CAP_TSC_DEADLINE_TIMER) > 0;
     cpuid_template(&supported, deadline, &v->host);
     int r = vm_set_cpuid(v, &v->host, e);
-    return r < 0 ? r : msr_list(kvm_fd, v->msr, &v->n_msrs, e);
+    return r < 0 ? r : msr_list(kvm_fd, &v->msrs, e);
 }
 
 static int build(struct kvm_vm *v, const struct kvm_vm_config *c, struct err *e)
 {
     int r = check_host(c->kvm_fd, e);
-    if (r < 0 || (r = create_vm(v, c->kvm_fd, e)) < 0)
+    if (r < 0 || (r = create_vm(v, c->kvm_fd, e)) < 0 || (r = add_memory(v, c->mem, e)) < 0 ||
+        (r = add_irqchip(v, e)) < 0 || (r = add_vcpus(v, c->kvm_fd, e)) < 0)
         return r;
-    place_intel_pages(v);
-    if ((r = add_memory(v, c->mem, e)) < 0 || (r = add_irqchip(v, e)) < 0)
-        return r;
-    r = add_vcpus(v, c->kvm_fd, e);
-    return r < 0 ? r : choose_cpu(v, c->kvm_fd, e);
+    return choose_cpu(v, c->kvm_fd, e);
 }
 
 int kvm_vm_new(const struct kvm_vm_config *c, struct kvm_vm **ret, struct err *e)
@@ -159,11 +146,6 @@ int kvm_vm_new(const struct kvm_vm_config *c, struct kvm_vm **ret, struct err *e
     v->ports = c->ports;
     v->mmio = c->mmio;
     v->n_vcpus = c->vcpus;
-    for (unsigned i = 0; i < KVM_VCPUS_MAX; i++) {
-        v->vcpu[i].vm = v;
-        v->vcpu[i].index = i;
-        v->vcpu[i].fd = -1;
-    }
     int r = build(v, c, e);
     if (r < 0)
         kvm_vm_free(v);
@@ -174,15 +156,13 @@ int kvm_vm_new(const struct kvm_vm_config *c, struct kvm_vm **ret, struct err *e
 
 void kvm_vm_free(struct kvm_vm *v)
 {
-    if (!v)
-        return;
-    for (unsigned i = 0; i < v->n_vcpus; i++) {
+    for (unsigned i = 0; v && i < v->n_vcpus; i++) {
         if (v->vcpu[i].run)
             munmap(v->vcpu[i].run, v->run_bytes);
-        if (v->vcpu[i].fd >= 0)
+        if (v->vcpu[i].vm)
             close(v->vcpu[i].fd);
     }
-    if (v->fd >= 0)
+    if (v && v->fd >= 0)
         close(v->fd);
     free(v);
 }
@@ -221,11 +201,7 @@ int vm_set_tsc_khz(struct kvm_vm *v, uint64_t khz, struct err *e)
 
 int kvm_vm_ioeventfd(struct kvm_vm *v, uint64_t gpa, uint32_t value, int fd, struct err *e)
 {
-    struct kvm_ioeventfd io = {.datamatch = value,
-                               .addr = gpa,
-                               .len = sizeof value,
-                               .fd = fd,
-                               .flags = KVM_IOEVENTFD_FLAG_DATAMATCH};
+    struct kvm_ioeventfd io = {value, gpa, sizeof value, fd, KVM_IOEVENTFD_FLAG_DATAMATCH, {0}};
     if (ioctl(v->fd, KVM_IOEVENTFD, &io) < 0)
         return err_set_errno(e, errno, "KVM_IOEVENTFD at 0x%llx", (unsigned long long)gpa);
     return 0;
