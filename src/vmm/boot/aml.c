@@ -159,7 +159,7 @@ static void describe(struct aml *a, const struct aml_resources *r)
 
 void aml_named_resources(struct aml *a, const struct aml_resources *r)
 {
-    uint8_t space[64];
+    uint8_t space[64] = {0};
     struct aml inner = {.p = space, .cap = sizeof space};
     describe(&inner, r);
     aml_named(a, "_CRS");
