@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "engine/engine.h"
 #include "engine/kvm_probe.h"
 
 #define CGROUP2_MAGIC 0x63677270
@@ -105,19 +106,121 @@ static void check_disk(const struct cli *c, struct finding *f)
         found(f, FINDING_OK, NULL, "%.1f GiB free in %s", (double)mib / 1024, dir);
 }
 
+/* ---- engine ------------------------------------------------------------------------------------
+ */
+
+/* The value of a key in <home>/tinderbox.conf, as the daemon will read it; the last one counts. */
+static bool configured(const struct cli *c, const char *key, char *out, size_t cap)
+{
+    char path[600], line[1024];
+    bool yes = false;
+    snprintf(path, sizeof path, "%s/tinderbox.conf", c->home);
+    FILE *file = fopen(path, "re");
+    while (file && fgets(line, sizeof line, file)) {
+        char *save, *name = strtok_r(line, "=", &save), *value = strtok_r(NULL, "\n", &save);
+        if (!name || !value)
+            continue;
+        name += strspn(name, " \t");
+        if (strncmp(name, key, strlen(key)) != 0 ||
+            name[strlen(key) + strspn(name + strlen(key), " \t")] != '\0')
+            continue;
+        value += strspn(value, " \t");
+        snprintf(out, cap, "%.*s", (int)strcspn(value, " \t\r"), value);
+        yes = true;
+    }
+    if (file)
+        fclose(file);
+    return yes;
+}
+
+/* Where the daemon will look for its helpers. */
+static void helper_dir(const struct cli *c, char out[PATH_MAX])
+{
+    static const char *const places[] = {".", "../net", "../libexec/tinderbox"};
+    char self[PATH_MAX], program[PATH_MAX + 32];
+    if (configured(c, "helper.dir", out, PATH_MAX) && *out)
+        return;
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    self[n < 0 ? 0 : n] = '\0';
+    int dir = (int)(strrchr(self, '/') ? strrchr(self, '/') - self : 0);
+    for (size_t i = 0; i < ARRAY_LEN(places); i++) {
+        if (snprintf(out, PATH_MAX, "%.*s/%s", dir, self, places[i]) >= PATH_MAX)
+            continue;
+        snprintf(program, sizeof program, "%s/tinderbox-net", out);
+        if (access(program, X_OK) == 0)
+            return;
+    }
+}
+
+static struct {
+    bool known;
+    char kind[32];
+    const char *engine; /* NULL: the configuration names none */
+    char why[300];
+    struct kvm_probe kvm;
+} choice; /* the probe takes half a second where there is no hardware: made once */
+
+static const char *chosen_engine(const struct cli *c)
+{
+    char dir[PATH_MAX] = "";
+    if (choice.known)
+        return choice.engine;
+    if (!configured(c, "engine.kind", choice.kind, sizeof choice.kind))
+        snprintf(choice.kind, sizeof choice.kind, "auto");
+    helper_dir(c, dir);
+    kvm_probe(&choice.kvm);
+    choice.engine = engine_pick(choice.kind, dir, &choice.kvm, choice.why, sizeof choice.why);
+    choice.known = true;
+    return choice.engine;
+}
+
+static bool uses_kvm(const struct cli *c)
+{
+    const char *engine = chosen_engine(c);
+    return engine && strcmp(engine, "kvm") == 0;
+}
+
+static void check_kvm(const struct cli *c, struct finding *f)
+{
+    (void)chosen_engine(c);
+    const struct kvm_probe *p = &choice.kvm;
+    if (p->real)
+        found(f, FINDING_OK, NULL, "%s", p->text);
+    else if (p->present && !p->opens && p->cpu_flag)
+        found(f, FINDING_NOTE, "sudo usermod -aG kvm $USER  # then log in again",
+              "/dev/kvm may not be opened by this user");
+    else
+        found(f, FINDING_NOTE, NULL, "%s", p->text);
+}
+
+static void check_engine(const struct cli *c, struct finding *f)
+{
+    if (!chosen_engine(c))
+        found(f, FINDING_MISSING, NULL, "%s", choice.why);
+    else if (uses_kvm(c) && !choice.kvm.opens)
+        found(f, FINDING_MISSING, "tinderbox up --set engine.kind=auto",
+              "kvm (%s), but it cannot be used: %s", choice.why, choice.kvm.text);
+    else if (uses_kvm(c) && !choice.kvm.real)
+        found(f, FINDING_NOTE, NULL, "kvm (%s), although %s", choice.why, choice.kvm.text);
+    else if (uses_kvm(c))
+        found(f, FINDING_OK, NULL, "kvm (tinderbox-vmm): %s", choice.why);
+    else
+        found(f, FINDING_OK, NULL, "qemu (software): %s", choice.why);
+}
+
 /* ---- programs ---------------------------------------------------------------------------------
  */
 
 static const struct program {
     const char *name, *package, *use;
-    bool needed;
+    bool needed, software; /* software: only with that engine */
 } programs[] = {
-    {"qemu-system-x86_64", "qemu-system-x86", "runs microVMs without hardware virtualization",
+    {"qemu-system-x86_64", "qemu-system-x86", "runs microVMs without hardware virtualization", true,
      true},
-    {"qemu-img", "qemu-utils", "makes disk overlays", true},
-    {"bwrap", "bubblewrap", "sandboxes every process of a microVM", true},
-    {"mke2fs", "e2fsprogs", "makes the disks of builds", true},
-    {"curl", "curl", "is what 'tinderbox curl' calls", false},
+    {"qemu-img", "qemu-utils", "makes disks of builds", true, true},
+    {"bwrap", "bubblewrap", "sandboxes what reads a guest's files", true, false},
+    {"mke2fs", "e2fsprogs", "makes the disks of builds", true, false},
+    {"curl", "curl", "is what 'tinderbox curl' calls", false, false},
 };
 
 static bool in_path(const char *name)
@@ -136,12 +239,12 @@ static bool in_path(const char *name)
 
 static void check_programs(const struct cli *c, struct finding *f)
 {
-    (void)c;
+    bool kvm = uses_kvm(c);
     char missing[300] = "", fix[300] = "sudo apt-get install -y --no-install-recommends";
     bool needed = false;
     for (size_t i = 0; i < ARRAY_LEN(programs); i++) {
         const struct program *p = &programs[i];
-        if (in_path(p->name))
+        if (in_path(p->name) || (kvm && p->software))
             continue;
         size_t at = strlen(missing), to = strlen(fix);
         snprintf(missing + at, sizeof missing - at, "%s%s (%s)", at ? ", " : "", p->name, p->use);
@@ -149,7 +252,8 @@ static void check_programs(const struct cli *c, struct finding *f)
         needed |= p->needed;
     }
     if (!missing[0])
-        found(f, FINDING_OK, NULL, "QEMU, bubblewrap, e2fsprogs and curl are installed");
+        found(f, FINDING_OK, NULL, "%sbubblewrap, e2fsprogs and curl are installed",
+              kvm ? "" : "QEMU, ");
     else
         found(f, needed ? FINDING_MISSING : FINDING_NOTE, fix, "not installed: %s", missing);
 }
@@ -192,48 +296,8 @@ static void check_cgroups(const struct cli *c, struct finding *f)
               "cgroup v2 is not mounted: limits of microVMs are process limits only");
 }
 
-static void check_kvm(const struct cli *c, struct finding *f)
-{
-    (void)c;
-    struct kvm_probe p;
-    kvm_probe(&p);
-    if (p.real)
-        found(f, FINDING_OK, NULL,
-              "%s; the software engine is used until the KVM engine is part of this release",
-              p.text);
-    else if (p.present && !p.opens && p.cpu_flag)
-        found(f, FINDING_NOTE, "sudo usermod -aG kvm $USER  # then log in again",
-              "/dev/kvm may not be opened by this user; the software engine is used");
-    else
-        found(f, FINDING_NOTE, NULL, "%s; the software engine is used", p.text);
-}
-
 /* ---- service ----------------------------------------------------------------------------------
  */
-
-/* The value of a key in <home>/tinderbox.conf, as the daemon will read it; the last one counts. */
-static bool configured(const struct cli *c, const char *key, char *out, size_t cap)
-{
-    char path[600], line[1024];
-    bool yes = false;
-    snprintf(path, sizeof path, "%s/tinderbox.conf", c->home);
-    FILE *file = fopen(path, "re");
-    while (file && fgets(line, sizeof line, file)) {
-        char *save, *name = strtok_r(line, "=", &save), *value = strtok_r(NULL, "\n", &save);
-        if (!name || !value)
-            continue;
-        name += strspn(name, " \t");
-        if (strncmp(name, key, strlen(key)) != 0 ||
-            name[strlen(key) + strspn(name + strlen(key), " \t")] != '\0')
-            continue;
-        value += strspn(value, " \t");
-        snprintf(out, cap, "%.*s", (int)strcspn(value, " \t\r"), value);
-        yes = true;
-    }
-    if (file)
-        fclose(file);
-    return yes;
-}
 
 static void check_guest(const struct cli *c, struct finding *f)
 {
@@ -314,9 +378,11 @@ static void check_names(const struct cli *c, struct finding *f)
 }
 
 const struct check doctor_checks[] = {
-    {"system", check_system},     {"memory", check_memory},      {"disk", check_disk},
-    {"programs", check_programs}, {"sandbox", check_namespaces}, {"cgroups", check_cgroups},
-    {"kvm", check_kvm},           {"guest kit", check_guest},    {"ports", check_ports},
+    {"system", check_system},      {"memory", check_memory},
+    {"disk", check_disk},          {"kvm", check_kvm},
+    {"engine", check_engine},      {"programs", check_programs},
+    {"sandbox", check_namespaces}, {"cgroups", check_cgroups},
+    {"guest kit", check_guest},    {"ports", check_ports},
     {"names", check_names},
 };
 const size_t doctor_n_checks = ARRAY_LEN(doctor_checks);

@@ -21,6 +21,7 @@ struct config {
     char endpoint_domain[200];
     char engine_kind[16];
     bool engine_sandbox;
+    long engine_pool;
     long engine_max_vcpus;
     char guest_dir[512];       /* default <home>/guest */
     char helper_dir[512];      /* where tinderbox-net is; default: beside the daemon */

@@ -33,7 +33,7 @@ struct engine_ops {
 struct engine {
     const struct engine_ops *ops;
     char version[48];
-    char *kernel, *initramfs, *helper_dir, *program; /* owned */
+    char *kernel, *initramfs, *helper_dir, *program, *device; /* owned */
     bool sandbox;
     unsigned pool;
     struct overlay_key key;

@@ -90,7 +90,9 @@ static int refuse_other(const struct disks_format *f, const unsigned char *p, si
     const struct disks_format *other = f == &disks_qcow2 ? &disks_layers : &disks_qcow2;
     if (f->is_one(p, n) || !other->is_one(p, n))
         return 0;
-    return err_set(e, EBADMSG, "made by %s, this is %s: rebuild the image", other->maker, f->maker);
+    return err_set(e, EBADMSG,
+                   "made by %s, this is %s: rebuild what it belongs to, or set engine.kind",
+                   other->maker, f->maker);
 }
 
 static int read_head(const struct disks_format *f, int fd, const struct overlay_key *k,

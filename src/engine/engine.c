@@ -38,7 +38,8 @@ static bool known(const char *kind)
     return yes;
 }
 
-const char *engine_pick(const char *kind, const char *helper_dir, char *why, size_t cap)
+const char *engine_pick(const char *kind, const char *helper_dir, const struct kvm_probe *probe,
+                        char *why, size_t cap)
 {
     struct kvm_probe p;
     char program[4096];
@@ -52,7 +53,10 @@ const char *engine_pick(const char *kind, const char *helper_dir, char *why, siz
         snprintf(why, cap, "engine.kind asks for it");
         return strcmp(kind, "kvm") == 0 ? "kvm" : "qemu";
     }
-    kvm_probe(&p);
+    if (probe)
+        p = *probe;
+    else
+        kvm_probe(&p);
     bool found = engine_find_helper(helper_dir, "vmm", "tinderbox-vmm", program, sizeof program);
     if (p.real && !found)
         snprintf(why, cap, "%s, but tinderbox-vmm is not installed", p.text);
@@ -64,7 +68,7 @@ const char *engine_pick(const char *kind, const char *helper_dir, char *why, siz
 static const struct engine_ops *choose(const struct engine_config *c, struct err *e)
 {
     char why[300];
-    const char *name = engine_pick(c->kind, c->helper_dir, why, sizeof why);
+    const char *name = engine_pick(c->kind, c->helper_dir, NULL, why, sizeof why);
     for (size_t i = 0; name && i < ARRAY_LEN(BACKENDS); i++)
         if (strcmp(name, BACKENDS[i]->name) == 0)
             return BACKENDS[i];
@@ -94,6 +98,7 @@ int engine_open(const struct engine_config *c, struct engine **ret, struct err *
     en->initramfs = copy(c->initramfs);
     en->helper_dir = copy(c->helper_dir);
     en->program = copy(c->qemu ? c->qemu : "qemu-system-x86_64");
+    en->device = copy(c->kvm ? c->kvm : "/dev/kvm");
     en->sandbox = c->sandbox;
     en->pool = c->pool;
     en->cache = frozen_cache_new();
@@ -120,6 +125,7 @@ void engine_close(struct engine *en)
     free(en->initramfs);
     free(en->helper_dir);
     free(en->program);
+    free(en->device);
     free(en);
 }
 

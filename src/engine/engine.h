@@ -43,6 +43,7 @@ struct engine_config {
     const char *helper_dir; /* directory of tinderbox-net, -vmm and -disk, or beside theirs */
     const char *key_dir;    /* private directory for the key that marks our own disk overlays */
     const char *qemu;       /* program; NULL = qemu-system-x86_64 from PATH */
+    const char *kvm;        /* device; NULL = /dev/kvm */
     bool sandbox;           /* bubblewrap around every process; only tests turn it off. (The KVM
                                monitor needs none: it jails itself.) */
     unsigned pool;          /* KVM: monitors kept started ahead of need */
@@ -100,9 +101,11 @@ const char *engine_name(const struct engine *en);    /* "qemu" */
 const char *engine_version(const struct engine *en); /* "7.2.22" */
 
 /* Which engine a kind means on this host: "kvm", "qemu", or NULL for a kind nobody knows; why is a
- * sentence for people. "auto" looks for real hardware virtualization (engine/kvm_probe.h) and for
- * the monitor's program. */
-const char *engine_pick(const char *kind, const char *helper_dir, char *why, size_t cap);
+ * sentence for people. "auto" looks for real hardware virtualization (probe; NULL = looks now) and
+ * for the monitor's program. */
+struct kvm_probe;
+const char *engine_pick(const char *kind, const char *helper_dir, const struct kvm_probe *probe,
+                        char *why, size_t cap);
 
 /* Powers a machine on. The network passes packets from the start. The machine directory may come to
  * hold its RAM ("memory"). */

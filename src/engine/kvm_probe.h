@@ -3,7 +3,7 @@
  * Is there hardware behind /dev/kvm? A device that opens is not enough: where KVM has to emulate
  * the guest's kernel code, it is slower than the software engine. So a micro-guest of five
  * instructions is run and timed, in a child process that is killed when it takes too long.
- * Blocks for up to KVM_PROBE_LIMIT_MS. Single-threaded callers only (it forks).
+ * Blocks for up to KVM_PROBE_LIMIT_MS. It forks; the child only makes system calls.
  */
 #ifndef ENGINE_KVM_PROBE_H
 #define ENGINE_KVM_PROBE_H

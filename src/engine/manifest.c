@@ -200,8 +200,10 @@ static int compare_disks(const struct manifest *have, const struct manifest *nee
 int manifest_compare(const struct manifest *have, const struct manifest *need, struct err *e)
 {
     if (strcmp(have->engine, need->engine) != 0)
-        return err_set(e, EBADMSG, "the snapshot was made by engine %s, this is %s", have->engine,
-                       need->engine);
+        return err_set(e, EBADMSG, "the snapshot was made by engine %s, this is %s: %s",
+                       have->engine, need->engine,
+                       have->kind == MANIFEST_SNAPSHOT ? "rebuild the image, or set engine.kind"
+                                                       : "set engine.kind to go on with it");
     if (strcmp(have->engine_version, need->engine_version) != 0)
         return err_set(e, EBADMSG, "the snapshot was made by %s %s, this is %s", have->engine,
                        have->engine_version, need->engine_version);

@@ -362,7 +362,7 @@ static int validate(struct build *b, const char *disk, const char *snapshot, str
     struct engine *en = b->service->cfg.engine;
     struct engine_spec spec;
     snprintf(app.machine.dir, sizeof app.machine.dir, "%s/validate", b->dir);
-    snprintf(app.disk, sizeof app.disk, "%s/disk.qcow2", app.machine.dir);
+    snprintf(app.disk, sizeof app.disk, "%s/disk.overlay", app.machine.dir);
     fill_spec(&app, NULL, &spec);
     spec.disks[0].format = ENGINE_DISK_OVERLAY;
     int r = fs_mkdir_p(app.machine.dir, 0700, e);

@@ -66,7 +66,7 @@ static int boot_and_freeze(struct microvm_service *s, const char *home, const ch
     struct engine_spec spec;
     struct builder b = {.service = s};
     snprintf(slot, sizeof slot, "%s/slot.raw", home);
-    snprintf(stage, sizeof stage, "%.900s/stage.qcow2", dir);
+    snprintf(stage, sizeof stage, "%.900s/stage.overlay", dir);
     snprintf(snapshot, sizeof snapshot, "%s/snapshot", home);
     fill_spec(s, "builder", dir, &spec);
     int r = fs_exists(slot) ? 0 : engine_disk_create(s->cfg.engine, slot, DISK_BYTES, e);
@@ -126,12 +126,12 @@ static int make_disks(struct builder *b, const char *home, const struct builder_
         spec->disks[i] = (struct engine_disk){paths[i], ENGINE_DISK_RAW, true};
     }
     const char *parent = d->stage_parent ? d->stage_parent : paths[SLOT_SPARE];
-    snprintf(paths[SLOT_STAGE], 1024, "%s/stage.qcow2", b->dir);
+    snprintf(paths[SLOT_STAGE], 1024, "%s/stage.overlay", b->dir);
     spec->disks[SLOT_STAGE] = (struct engine_disk){paths[SLOT_STAGE], ENGINE_DISK_OVERLAY, false};
     int r = engine_disk_overlay(en, paths[SLOT_STAGE], parent,
                                 d->stage_parent ? d->stage_format : ENGINE_DISK_RAW, DISK_BYTES, e);
     if (r == 0 && d->context) {
-        snprintf(paths[SLOT_CONTEXT], 1024, "%s/context.qcow2", b->dir);
+        snprintf(paths[SLOT_CONTEXT], 1024, "%s/context.overlay", b->dir);
         spec->disks[SLOT_CONTEXT].format = ENGINE_DISK_OVERLAY;
         r = engine_disk_overlay(en, paths[SLOT_CONTEXT], d->context, ENGINE_DISK_RAW, DISK_BYTES,
                                 e);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The step cache: <data>/layers/<key>/disk.qcow2, one copy-on-write disk per finished step over the
- * disk of the step before. A key names everything that led to the result (image/plan.h), so a layer
- * never changes; a directory appears under its key in one rename, complete.
+ * The step cache: <data>/layers/<engine and key, hashed>/disk.overlay, one copy-on-write disk per
+ * finished step over the disk of the step before. A key names everything that led to the result
+ * (image/plan.h), so a layer never changes; a directory appears under its key in one rename,
+ * complete.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -19,16 +20,20 @@
 #include "base/log.h"
 #include "microvm/internal.h"
 
+/* The engine's name is part of it: a disk of one engine is of no use to another. */
 static void layer_dir(const struct microvm_service *s, const char *key, char *out, size_t cap)
 {
-    snprintf(out, cap, "%s/layers/%s", s->cfg.data_dir, key);
+    char text[2 * SHA256_HEX_LEN], name[SHA256_HEX_LEN + 1];
+    int n = snprintf(text, sizeof text, "%s %s", engine_name(s->cfg.engine), key);
+    sha256_hex_of(text, (size_t)n, name);
+    snprintf(out, cap, "%s/layers/%s", s->cfg.data_dir, name);
 }
 
 bool layer_find(struct microvm_service *s, const char *key, char *disk, size_t cap)
 {
     char dir[1024];
     layer_dir(s, key, dir, sizeof dir);
-    return snprintf(disk, cap, "%s/disk.qcow2", dir) < (int)cap && fs_exists(disk);
+    return snprintf(disk, cap, "%s/disk.overlay", dir) < (int)cap && fs_exists(disk);
 }
 
 /* The machine that wrote it flushed nothing: a layer is used for years, a power cut may be tonight.
@@ -47,7 +52,7 @@ int layer_commit(struct microvm_service *s, const char *key, const char *overlay
     uuid_new(uuid);
     layer_dir(s, key, dir, sizeof dir);
     snprintf(tmp, sizeof tmp, "%s/tmp/layer-%s", s->cfg.data_dir, uuid);
-    snprintf(file, sizeof file, "%s/disk.qcow2", tmp);
+    snprintf(file, sizeof file, "%s/disk.overlay", tmp);
     int r = sync_file(overlay, e);
     if (r == 0)
         r = fs_mkdir_p(tmp, 0700, e);

@@ -247,7 +247,7 @@ static int start_machine(struct microvm *vm, struct err *e)
         return r;
     snprintf(base, sizeof base, "%s/disk.raw", image);
     snprintf(snapshot, sizeof snapshot, "%s/snapshot", image);
-    snprintf(disk, sizeof disk, "%s/disk.qcow2", vm->dir);
+    snprintf(disk, sizeof disk, "%s/disk.overlay", vm->dir);
     r = fs_mkdir_p(vm->dir, 0700, e);
     if (r == 0)
         r = engine_disk_overlay(vm->service->cfg.engine, disk, base, ENGINE_DISK_RAW, 0, e);
@@ -360,7 +360,7 @@ static int thaw(struct microvm *vm, bool *ran, struct err *e)
     struct engine_machine *m = NULL;
     snprintf(dir, sizeof dir, "%s/suspend", vm->dir);
     snprintf(used, sizeof used, "%s/resuming", vm->dir);
-    snprintf(disk, sizeof disk, "%s/disk.qcow2", vm->dir);
+    snprintf(disk, sizeof disk, "%s/disk.overlay", vm->dir);
     fill_spec(vm, disk, &spec);
     int r = fs_remove_tree(used, e); /* what the resume before could not remove */
     if (r < 0)

@@ -282,7 +282,7 @@ static int run_step(struct build *b, const struct plan_step *s, struct stage_dis
     if (r == 0) {
         agent_close(m.agent);
         engine_machine_kill(m.machine); /* everything is flushed: the guest has unmounted */
-        snprintf(overlay, sizeof overlay, "%s/stage.qcow2", m.dir);
+        snprintf(overlay, sizeof overlay, "%s/stage.overlay", m.dir);
         r = layer_commit(b->service, s->key, overlay, disk->path, sizeof disk->path, e);
         disk->format = ENGINE_DISK_OVERLAY;
     }

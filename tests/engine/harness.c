@@ -320,6 +320,7 @@ void box_restore(struct rig *r, struct box *b, const char *snapshot, bool clone)
         CHECK_OK(engine_resume(r->engine, &s, snapshot, &b->machine, &e), e);
     box_connect(r, b);
     box_resumed(b, clone);
+    CHECK_OK(engine_machine_network(b->machine, true, &e), e);
 }
 
 void box_end(struct box *b)

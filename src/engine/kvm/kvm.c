@@ -45,9 +45,9 @@ static int kvm_open(struct engine *en, struct err *e)
         return err_set(e, ENOMEM, "out of memory");
     en->impl = v;
     snprintf(en->version, sizeof en->version, "%s", MONITOR_VERSION);
-    v->program.kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    v->program.kvm = open(en->device, O_RDWR | O_CLOEXEC);
     if (v->program.kvm < 0)
-        return err_set_errno(e, errno, "/dev/kvm");
+        return err_set_errno(e, errno, "%s", en->device);
     int r = find_program(v, en, e);
     if (r == 0)
         r = reaper_new(&v->reaper, e);
