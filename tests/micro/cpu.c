@@ -173,6 +173,6 @@ static void test_smp(const char *guest)
 }
 
 const struct micro_test micro_cpu_tests[] = {
-    {"msr", test_msr},       {"cpuid", test_cpuid},     {"msi", test_msi},
-    {"triple", test_triple}, {"nowhere", test_nowhere}, {"kick", test_kick},
-    {"halt", test_halt},     {"smp", test_smp},         {NULL, NULL}};
+    {"msr", test_msr, NULL},       {"cpuid", test_cpuid, NULL},     {"msi", test_msi, NULL},
+    {"triple", test_triple, NULL}, {"nowhere", test_nowhere, NULL}, {"kick", test_kick, "spin"},
+    {"halt", test_halt, NULL},     {"smp", test_smp, NULL},         {0}};

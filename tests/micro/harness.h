@@ -86,6 +86,7 @@ void micro_snapshot_done(struct micro_snapshot *s);
 struct micro_test {
     const char *name;
     void (*run)(const char *guest); /* path of its binary */
+    const char *guest;              /* NULL: named as the test */
 };
 extern const struct micro_test micro_io_tests[], micro_cpu_tests[], micro_state_tests[];
 

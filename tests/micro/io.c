@@ -133,5 +133,6 @@ static void test_ioeventfd(const char *guest)
 }
 
 const struct micro_test micro_io_tests[] = {
-    {"ports", test_ports},         {"mmio", test_mmio},           {"mmio64", test_mmio64},
-    {"unclaimed", test_unclaimed}, {"ioeventfd", test_ioeventfd}, {NULL, NULL}};
+    {"ports", test_ports, NULL},         {"mmio", test_mmio, NULL},
+    {"mmio64", test_mmio64, NULL},       {"unclaimed", test_unclaimed, NULL},
+    {"ioeventfd", test_ioeventfd, NULL}, {0}};

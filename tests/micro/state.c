@@ -331,6 +331,6 @@ static void test_refusals(const char *guest)
 }
 
 const struct micro_test micro_state_tests[] = {
-    {"work", test_work},         {"deadline", test_deadline},
-    {"clock", test_clock},       {"smp_restore", test_smp_restore},
-    {"refusals", test_refusals}, {NULL, NULL}};
+    {"work", test_work, NULL},         {"deadline", test_deadline, NULL},
+    {"clock", test_clock, NULL},       {"smp_restore", test_smp_restore, "smp"},
+    {"refusals", test_refusals, NULL}, {0}};
