@@ -48,6 +48,8 @@ class Daemon:
     def start(self, **settings):
         (self.home / "log").mkdir(parents=True, exist_ok=True)
         keys = {"api.port": 0, "s3.port": 0, "endpoint.port": 0, "guest.dir": GUEST, **settings}
+        if (BUILD / "tests/engine/tinderbox-net").exists():  # a build with sanitizers
+            keys["helper.dir"] = BUILD / "tests/engine"
         if self.info:  # a restart keeps its addresses, as a user's would
             keys["api.port"] = self.info["api"].rsplit(":", 1)[1]
             keys["s3.port"] = self.info["s3"].rsplit(":", 1)[1]
@@ -79,7 +81,7 @@ class Daemon:
     def stop(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(timeout=120)
+            assert self.process.wait(timeout=120) == 0, self.log_tail()  # leaks count under a sanitizer
 
     def env(self):
         """What `tinderbox env` prints, as a dictionary over a clean environment."""

@@ -237,7 +237,7 @@ def test_bad_applications(ep):
 
 def test_answer_before_the_request_is_read(ep):
     for size in (10, 5_000_000):
-        answer = ep.raw(ep.head("POST", "/early", f"Content-Length: {size}"), b"x" * 10)
+        answer = ep.raw(ep.head("POST", "/early", f"Content-Length: {size}", "Connection: close"), b"x" * 10)
         assert b" 413 " in answer and answer.endswith(b"enuf\n"), answer
 
 
