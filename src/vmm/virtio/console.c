@@ -33,6 +33,7 @@
 #define F_MULTIPORT 1u
 #define PORT 1u
 #define QUEUE_SIZE 128u
+#define CONFIG_BYTES 12u
 #define CHAINS_PER_CALL 64u /* then others, or parking, get a turn */
 
 enum { Q_PORT0_RX, Q_PORT0_TX, Q_CONTROL_RX, Q_CONTROL_TX, Q_RX, Q_TX, QUEUES };
@@ -57,11 +58,6 @@ struct control {
 };
 #define CONTROL_BYTES ((uint32_t)offsetof(struct control, name))
 
-struct config {
-    struct le16 cols, rows;
-    struct le32 max_nr_ports, emerg_wr;
-};
-
 struct console {
     struct virtio_dev dev;
     struct ev_source link; /* fd owned; -1 = no host */
@@ -73,11 +69,6 @@ struct console {
     uint32_t tx_sent; /* of the chain at the head of Q_TX */
     struct virtq_chain chain;
 };
-
-static struct console *console_of(struct virtio_dev *d)
-{
-    return CONTAINER_OF(d, struct console, dev);
-}
 
 /* Whether c->chain is the next one. A broken queue has none. */
 static bool pop(struct console *c, unsigned q)
@@ -95,8 +86,6 @@ static void rest(struct console *c, unsigned q, bool more)
     if (virtq_enable_notify(&c->dev.queue[q]) || more)
         virtio_kick(&c->dev, q);
 }
-
-/* ---- control messages ------------------------------------------------------------------------ */
 
 static uint32_t compose(enum message m, struct control *ret)
 {
@@ -155,8 +144,6 @@ static void take_control(struct console *c)
     send_owed(c);
 }
 
-/* ---- the link -------------------------------------------------------------------------------- */
-
 static bool may_receive(const struct console *c)
 {
     return c->dev.active && c->guest_open && !c->rx_starved;
@@ -180,18 +167,23 @@ static void discard(struct console *c, unsigned q)
     rest(c, q, false);
 }
 
+static void close_link(struct console *c)
+{
+    if (c->link.fd >= 0)
+        ev_remove(c->dev.loop, &c->link);
+    cleanup_close(&c->link.fd);
+    c->link.fd = -1;
+}
+
 static void set_link(struct console *c, int fd)
 {
-    if (c->link.fd >= 0) {
-        ev_remove(c->dev.loop, &c->link);
-        cleanup_close(&c->link.fd);
-    }
+    close_link(c);
     c->link.fd = fd;
     c->watched = 0;
     c->tx_blocked = false;
     c->tx_sent = 0;
     if (fd >= 0 && ev_add(c->dev.loop, &c->link, 0) < 0)
-        cleanup_close(&c->link.fd); /* no kernel memory: as if the host had hung up at once */
+        close_link(c); /* no kernel memory: as if the host had hung up at once */
     c->owed &= (uint8_t)~OWE_OPEN;
     if (c->told_open)
         c->owed |= OWE_CLOSE;
@@ -235,11 +227,8 @@ static int send_chain(struct console *c)
 {
     struct iovec *iov = c->chain.iov;
     size_t n_iov = c->chain.n_out, skip = c->tx_sent;
-    for (; n_iov; iov++, n_iov--) {
-        if (skip < iov->iov_len)
-            break;
+    for (; n_iov && skip >= iov->iov_len; iov++, n_iov--)
         skip -= iov->iov_len;
-    }
     if (n_iov == 0)
         return 0;
     iov->iov_base = (char *)iov->iov_base + skip;
@@ -297,11 +286,9 @@ void console_link(struct console *c, int fd)
     pthread_mutex_unlock(&c->dev.lock);
 }
 
-/* ---- the device ------------------------------------------------------------------------------ */
-
 static void notify(struct virtio_dev *d, unsigned q)
 {
-    struct console *c = console_of(d);
+    struct console *c = CONTAINER_OF(d, struct console, dev);
     if (q == Q_PORT0_TX)
         discard(c, q);
     else if (q == Q_CONTROL_RX)
@@ -317,24 +304,19 @@ static void notify(struct virtio_dev *d, unsigned q)
     watch(c);
 }
 
-static void forget(struct console *c)
+/* The link stays watched as it was (a vCPU thread may not change that) until it next reports. */
+static void reset(struct virtio_dev *d)
 {
+    struct console *c = CONTAINER_OF(d, struct console, dev);
     c->port_ready = c->guest_open = c->told_open = c->rx_starved = c->tx_blocked = false;
     c->owed = 0;
     c->tx_sent = 0;
 }
 
-/* The link stays watched as it was (a vCPU thread may not change that) until it next reports. */
-static void reset(struct virtio_dev *d)
-{
-    forget(console_of(d));
-}
-
 static void config_read(struct virtio_dev *d UNUSED, uint32_t offset, void *p, uint32_t len)
 {
-    struct config config = {0};
-    le32_put(&config.max_nr_ports, PORT + 1);
-    memcpy(p, (const char *)&config + offset, len);
+    const uint8_t config[CONFIG_BYTES] = {[4] = PORT + 1}; /* le32 max_nr_ports */
+    memcpy(p, config + offset, len);
 }
 
 #define STATE_VERSION 1
@@ -345,25 +327,22 @@ struct console_state {
 
 static void save(struct virtio_dev *d, struct state_writer *w)
 {
-    const struct console *c = console_of(d);
+    const struct console *c = CONTAINER_OF(d, struct console, dev);
     struct console_state s = {c->port_ready, c->guest_open, c->told_open, c->owed};
     state_put(w, STATE_CONSOLE, d->slot, STATE_VERSION, &s, sizeof s);
 }
 
 static int restore(struct virtio_dev *d, const struct state_reader *r, struct err *e)
 {
-    struct console *c = console_of(d);
+    struct console *c = CONTAINER_OF(d, struct console, dev);
     struct console_state s;
     int k = state_get(r, STATE_CONSOLE, d->slot, STATE_VERSION, &s, sizeof s, e);
     if (k < 0)
         return k;
-    forget(c);
     c->port_ready = s.port_ready;
     c->guest_open = s.guest_open;
     c->told_open = s.told_open;
-    c->owed = s.owed & (OWE_ADD | OWE_NAME);
-    if (c->told_open)
-        c->owed |= OWE_CLOSE;
+    c->owed = (s.owed & (OWE_ADD | OWE_NAME)) | (s.told_open ? OWE_CLOSE : 0);
     return 0;
 }
 
@@ -374,7 +353,7 @@ static const struct virtio_ops OPS = {
     .queue_size_max = QUEUE_SIZE,
     .reset = reset,
     .notify = notify,
-    .config_len = sizeof(struct config),
+    .config_len = CONFIG_BYTES,
     .config_read = config_read,
     .save = save,
     .restore = restore,
@@ -405,10 +384,7 @@ void console_free(struct console *c)
 {
     if (!c)
         return;
-    if (c->link.fd >= 0) {
-        ev_remove(c->dev.loop, &c->link);
-        cleanup_close(&c->link.fd);
-    }
+    close_link(c);
     virtio_done(&c->dev);
     free(c);
 }

@@ -8,13 +8,13 @@
  * freeze at FEATURES_OK; queues can be set up from then on and freeze at DRIVER_OK, when their
  * rings are checked. What a driver writes out of turn is ignored.
  */
-#include <endian.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "vmm/le.h"
 #include "vmm/virtio/virtio.h"
 
 enum reg {
@@ -44,15 +44,8 @@ enum reg {
 #define MAGIC 0x74726976u     /* "virt" */
 #define VENDOR_ID 0x58424454u /* "TDBX" */
 
-enum {
-    STATUS_ACKNOWLEDGE = 0x01,
-    STATUS_DRIVER = 0x02,
-    STATUS_DRIVER_OK = 0x04,
-    STATUS_FEATURES_OK = 0x08,
-    STATUS_NEEDS_RESET = 0x40,
-    STATUS_FAILED = 0x80,
-};
-
+enum { STATUS_ACKNOWLEDGE = 1, STATUS_DRIVER = 2, STATUS_DRIVER_OK = 4, STATUS_FEATURES_OK = 8 };
+enum { STATUS_NEEDS_RESET = 0x40, STATUS_FAILED = 0x80 };
 enum { INTERRUPT_QUEUE = 1, INTERRUPT_CONFIG = 2 };
 
 #define F_INDIRECT_DESC 28
@@ -67,12 +60,12 @@ static uint64_t offered(const struct virtio_dev *d)
 
 static bool features_are_acceptable(const struct virtio_dev *d)
 {
-    return (d->driver_features & ~offered(d)) == 0 && virtio_has(d, F_VERSION_1);
+    return (d->regs.driver_features & ~offered(d)) == 0 && virtio_has(d, F_VERSION_1);
 }
 
 bool virtio_has(const struct virtio_dev *d, unsigned feature_bit)
 {
-    return d->driver_features & BIT64(feature_bit);
+    return d->regs.driver_features & BIT64(feature_bit);
 }
 
 static void interrupt(struct virtio_dev *d, uint32_t why)
@@ -89,20 +82,20 @@ void virtio_signal(struct virtio_dev *d, unsigned queue)
 
 void virtio_config_changed(struct virtio_dev *d)
 {
-    d->config_generation++;
+    d->regs.config_generation++;
     if (d->active)
         interrupt(d, INTERRUPT_CONFIG);
 }
 
 void virtio_needs_reset(struct virtio_dev *d)
 {
-    if (d->status & STATUS_NEEDS_RESET)
+    if (d->regs.status & STATUS_NEEDS_RESET)
         return;
-    d->status |= STATUS_NEEDS_RESET;
+    d->regs.status |= STATUS_NEEDS_RESET;
     d->active = false;
     for (unsigned i = 0; i < d->ops->n_queues; i++)
         d->queue[i].broken = true;
-    if (d->status & STATUS_DRIVER_OK)
+    if (d->regs.status & STATUS_DRIVER_OK)
         interrupt(d, INTERRUPT_CONFIG);
 }
 
@@ -153,9 +146,7 @@ static void activate(struct virtio_dev *d)
 static void reset(struct virtio_dev *d)
 {
     d->active = false;
-    d->status = 0;
-    d->driver_features = 0;
-    d->device_features_sel = d->driver_features_sel = d->queue_sel = 0;
+    d->regs = (struct virtio_regs){.config_generation = d->regs.config_generation};
     memset(d->queue, 0, sizeof d->queue);
     atomic_store(&d->interrupt_status, 0);
     if (d->ops->reset)
@@ -164,32 +155,30 @@ static void reset(struct virtio_dev *d)
 
 static void write_status(struct virtio_dev *d, uint32_t wanted)
 {
-    if (wanted == 0) {
+    uint32_t *status = &d->regs.status, more = wanted & ~*status;
+    if (wanted == 0)
         reset(d);
+    *status |= more & STATUS_FAILED;
+    if (*status & (STATUS_FAILED | STATUS_NEEDS_RESET))
         return;
-    }
-    uint32_t more = wanted & ~d->status;
-    d->status |= more & STATUS_FAILED;
-    if (d->status & (STATUS_FAILED | STATUS_NEEDS_RESET))
-        return;
-    d->status |= more & STATUS_ACKNOWLEDGE;
-    if (d->status & STATUS_ACKNOWLEDGE)
-        d->status |= more & STATUS_DRIVER;
-    if ((d->status & STATUS_DRIVER) && features_are_acceptable(d))
-        d->status |= more & STATUS_FEATURES_OK;
-    if ((d->status & STATUS_FEATURES_OK) && (more & STATUS_DRIVER_OK)) {
-        d->status |= STATUS_DRIVER_OK;
+    *status |= more & STATUS_ACKNOWLEDGE;
+    if (*status & STATUS_ACKNOWLEDGE)
+        *status |= more & STATUS_DRIVER;
+    if ((*status & STATUS_DRIVER) && features_are_acceptable(d))
+        *status |= more & STATUS_FEATURES_OK;
+    if ((*status & STATUS_FEATURES_OK) && (more & STATUS_DRIVER_OK)) {
+        *status |= STATUS_DRIVER_OK;
         activate(d);
     }
 }
 
 static void write_driver_features(struct virtio_dev *d, uint32_t value)
 {
-    unsigned shift = d->driver_features_sel * 32;
-    if (d->driver_features_sel > 1 || (d->status & STATUS_FEATURES_OK))
+    unsigned shift = d->regs.driver_features_sel * 32;
+    if (d->regs.driver_features_sel > 1 || (d->regs.status & STATUS_FEATURES_OK))
         return;
-    d->driver_features &= ~((uint64_t)UINT32_MAX << shift);
-    d->driver_features |= (uint64_t)value << shift;
+    d->regs.driver_features &= ~((uint64_t)UINT32_MAX << shift);
+    d->regs.driver_features |= (uint64_t)value << shift;
 }
 
 static void set_half(uint64_t *address, bool high, uint32_t value)
@@ -200,10 +189,10 @@ static void set_half(uint64_t *address, bool high, uint32_t value)
 
 static void write_queue(struct virtio_dev *d, uint32_t reg, uint32_t value)
 {
-    uint32_t phase = d->status & (STATUS_FEATURES_OK | STATUS_DRIVER_OK | STATUS_NEEDS_RESET);
-    if (phase != STATUS_FEATURES_OK || d->queue_sel >= d->ops->n_queues)
+    uint32_t phase = d->regs.status & (STATUS_FEATURES_OK | STATUS_DRIVER_OK | STATUS_NEEDS_RESET);
+    if (phase != STATUS_FEATURES_OK || d->regs.queue_sel >= d->ops->n_queues)
         return;
-    struct virtq *q = &d->queue[d->queue_sel];
+    struct virtq *q = &d->queue[d->regs.queue_sel];
     if (reg == REG_QUEUE_READY)
         q->ready = value & 1;
     else if (q->ready)
@@ -220,30 +209,24 @@ static void write_queue(struct virtio_dev *d, uint32_t reg, uint32_t value)
 
 static void write_register(struct virtio_dev *d, uint32_t reg, uint32_t value)
 {
-    switch (reg) {
-    case REG_DEVICE_FEATURES_SEL:
-        d->device_features_sel = value;
-        break;
-    case REG_DRIVER_FEATURES_SEL:
-        d->driver_features_sel = value;
-        break;
-    case REG_DRIVER_FEATURES:
-        write_driver_features(d, value);
-        break;
-    case REG_QUEUE_SEL:
-        d->queue_sel = value;
-        break;
-    case REG_STATUS:
+    if (reg == REG_STATUS)
         write_status(d, value);
-        break;
-    default:
+    else if (reg == REG_DEVICE_FEATURES_SEL)
+        d->regs.device_features_sel = value;
+    else if (reg == REG_DRIVER_FEATURES_SEL)
+        d->regs.driver_features_sel = value;
+    else if (reg == REG_DRIVER_FEATURES)
+        write_driver_features(d, value);
+    else if (reg == REG_QUEUE_SEL)
+        d->regs.queue_sel = value;
+    else
         write_queue(d, reg, value);
-    }
 }
 
 static uint32_t read_register(const struct virtio_dev *d, uint32_t reg)
 {
-    bool known = d->queue_sel < d->ops->n_queues;
+    uint32_t sel = d->regs.queue_sel;
+    bool known = sel < d->ops->n_queues;
     switch (reg) {
     case REG_MAGIC:
         return MAGIC;
@@ -254,16 +237,16 @@ static uint32_t read_register(const struct virtio_dev *d, uint32_t reg)
     case REG_VENDOR_ID:
         return VENDOR_ID;
     case REG_DEVICE_FEATURES:
-        return d->device_features_sel > 1 ? 0
-                                          : (uint32_t)(offered(d) >> 32 * d->device_features_sel);
+        sel = d->regs.device_features_sel;
+        return sel > 1 ? 0 : (uint32_t)(offered(d) >> 32 * sel);
     case REG_QUEUE_NUM_MAX:
         return known ? d->ops->queue_size_max : 0;
     case REG_QUEUE_READY:
-        return known && d->queue[d->queue_sel].ready;
+        return known && d->queue[sel].ready;
     case REG_STATUS:
-        return d->status;
+        return d->regs.status;
     case REG_CONFIG_GENERATION:
-        return d->config_generation;
+        return d->regs.config_generation;
     default: /* also the length of shared memory regions: there are none, and that is -1 */
         return UINT32_MAX;
     }
@@ -275,48 +258,52 @@ static bool config_has(const struct virtio_dev *d, uint64_t offset, unsigned len
            len <= d->ops->config_len - (offset - REG_CONFIG);
 }
 
+static bool is_register(uint64_t offset, unsigned len)
+{
+    return offset < REG_CONFIG && offset % 4 == 0 && len == 4;
+}
+
+static uint32_t read_locked(struct virtio_dev *d, uint32_t reg)
+{
+    pthread_mutex_lock(&d->lock);
+    uint32_t v = read_register(d, reg);
+    pthread_mutex_unlock(&d->lock);
+    return v;
+}
+
 static void mmio_read(void *dev, uint64_t offset, void *data, unsigned len)
 {
     struct virtio_dev *d = dev;
-    memset(data, 0xff, len);
-    if (offset == REG_INTERRUPT_STATUS && len == 4) {
-        uint32_t v = htole32(atomic_load(&d->interrupt_status));
-        memcpy(data, &v, sizeof v);
-        return;
-    }
-    pthread_mutex_lock(&d->lock);
-    if (config_has(d, offset, len)) {
+    if (is_register(offset, len)) {
+        uint32_t v = offset == REG_INTERRUPT_STATUS ? atomic_load(&d->interrupt_status)
+                                                    : read_locked(d, (uint32_t)offset);
+        le32_put(data, v);
+    } else if (config_has(d, offset, len)) {
+        pthread_mutex_lock(&d->lock);
         d->ops->config_read(d, (uint32_t)(offset - REG_CONFIG), data, len);
-    } else if (offset < REG_CONFIG && offset % 4 == 0 && len == 4) {
-        uint32_t v = htole32(read_register(d, (uint32_t)offset));
-        memcpy(data, &v, sizeof v);
+        pthread_mutex_unlock(&d->lock);
+    } else {
+        memset(data, 0xff, len);
     }
-    pthread_mutex_unlock(&d->lock);
 }
 
 static void mmio_write(void *dev, uint64_t offset, const void *data, unsigned len)
 {
     struct virtio_dev *d = dev;
-    uint32_t value = 0;
-    bool is_register = offset < REG_CONFIG && offset % 4 == 0 && len == 4;
-    if (is_register)
-        memcpy(&value, data, sizeof value);
-    value = le32toh(value);
-    if (is_register && offset == REG_INTERRUPT_ACK) {
+    uint32_t value = is_register(offset, len) ? le32_get(data) : 0;
+    if (offset == REG_INTERRUPT_ACK) {
         atomic_fetch_and(&d->interrupt_status, ~value);
-        return;
-    }
-    if (is_register && offset == REG_QUEUE_NOTIFY) {
-        if (value < d->ops->n_queues)
+    } else if (offset == REG_QUEUE_NOTIFY) {
+        if (is_register(offset, len) && value < d->ops->n_queues)
             virtio_kick(d, value);
-        return;
+    } else {
+        pthread_mutex_lock(&d->lock);
+        if (is_register(offset, len))
+            write_register(d, (uint32_t)offset, value);
+        else if (config_has(d, offset, len) && d->ops->config_write)
+            d->ops->config_write(d, (uint32_t)(offset - REG_CONFIG), data, len);
+        pthread_mutex_unlock(&d->lock);
     }
-    pthread_mutex_lock(&d->lock);
-    if (is_register)
-        write_register(d, (uint32_t)offset, value);
-    else if (config_has(d, offset, len) && d->ops->config_write)
-        d->ops->config_write(d, (uint32_t)(offset - REG_CONFIG), data, len);
-    pthread_mutex_unlock(&d->lock);
 }
 
 const struct bus_ops virtio_mmio_ops = {mmio_read, mmio_write};
@@ -369,9 +356,8 @@ struct queue_state {
 };
 
 struct virtio_state {
-    uint32_t device_id, n_queues, status, interrupt_status;
-    uint64_t driver_features;
-    uint32_t device_features_sel, driver_features_sel, queue_sel, config_generation;
+    uint32_t device_id, n_queues, interrupt_status, reserved;
+    struct virtio_regs regs;
     struct queue_state queue[VIRTIO_QUEUES_MAX];
 };
 
@@ -379,16 +365,7 @@ void virtio_save(struct virtio_dev *d, struct state_writer *w)
 {
     pthread_mutex_lock(&d->lock);
     struct virtio_state s = {
-        .device_id = d->ops->device_id,
-        .n_queues = d->ops->n_queues,
-        .status = d->status,
-        .interrupt_status = atomic_load(&d->interrupt_status),
-        .driver_features = d->driver_features,
-        .device_features_sel = d->device_features_sel,
-        .driver_features_sel = d->driver_features_sel,
-        .queue_sel = d->queue_sel,
-        .config_generation = d->config_generation,
-    };
+        d->ops->device_id, d->ops->n_queues, atomic_load(&d->interrupt_status), 0, d->regs, {{0}}};
     for (unsigned i = 0; i < d->ops->n_queues; i++) {
         const struct virtq *q = &d->queue[i];
         s.queue[i] = (struct queue_state){q->desc,       q->avail,     q->used,  q->size,
@@ -400,28 +377,15 @@ void virtio_save(struct virtio_dev *d, struct state_writer *w)
     pthread_mutex_unlock(&d->lock);
 }
 
-static void take_state(struct virtio_dev *d, const struct virtio_state *s)
+static void take_queue(struct virtq *q, const struct queue_state *s)
 {
-    d->status = s->status;
-    atomic_store(&d->interrupt_status, s->interrupt_status & (INTERRUPT_QUEUE | INTERRUPT_CONFIG));
-    d->driver_features = s->driver_features;
-    d->device_features_sel = s->device_features_sel;
-    d->driver_features_sel = s->driver_features_sel;
-    d->queue_sel = s->queue_sel;
-    d->config_generation = s->config_generation;
-    for (unsigned i = 0; i < d->ops->n_queues; i++) {
-        const struct queue_state *q = &s->queue[i];
-        /* signalled_valid stays false: one interrupt too many, but none is lost. */
-        d->queue[i] = (struct virtq){.size = q->size,
-                                     .ready = q->ready,
-                                     .desc = q->desc,
-                                     .avail = q->avail,
-                                     .used = q->used,
-                                     .broken = q->broken,
-                                     .next_avail = q->next_avail,
-                                     .next_used = q->next_used};
-    }
-    d->active = (s->status & STATUS_DRIVER_OK) && !(s->status & STATUS_NEEDS_RESET);
+    *q = (struct virtq){.size = s->size, .ready = s->ready, .broken = s->broken};
+    q->desc = s->desc;
+    q->avail = s->avail;
+    q->used = s->used;
+    q->next_avail = s->next_avail;
+    q->next_used = s->next_used;
+    q->signalled_valid = false; /* one interrupt too many, but none is lost */
 }
 
 static int restore_locked(struct virtio_dev *d, const struct state_reader *r, struct err *e)
@@ -432,11 +396,15 @@ static int restore_locked(struct virtio_dev *d, const struct state_reader *r, st
         return ret;
     if (s.device_id != d->ops->device_id || s.n_queues != d->ops->n_queues)
         return err_set(e, EBADMSG, "virtio slot %u: saved as another device", d->slot);
-    take_state(d, &s);
-    if ((s.status & STATUS_FEATURES_OK) && !features_are_acceptable(d))
+    d->regs = s.regs;
+    d->active = (d->regs.status & STATUS_DRIVER_OK) && !(d->regs.status & STATUS_NEEDS_RESET);
+    atomic_store(&d->interrupt_status, s.interrupt_status & (INTERRUPT_QUEUE | INTERRUPT_CONFIG));
+    for (unsigned i = 0; i < d->ops->n_queues; i++)
+        take_queue(&d->queue[i], &s.queue[i]);
+    if ((d->regs.status & STATUS_FEATURES_OK) && !features_are_acceptable(d))
         return err_set(e, EBADMSG, "%s was saved with features it does not have here (%#llx)",
-                       d->ops->name, (unsigned long long)(s.driver_features & ~offered(d)));
-    if (d->active && (!(s.status & STATUS_FEATURES_OK) || activate_queues(d) < 0))
+                       d->ops->name, (unsigned long long)(d->regs.driver_features & ~offered(d)));
+    if (d->active && (!(d->regs.status & STATUS_FEATURES_OK) || activate_queues(d) < 0))
         return err_set(e, EBADMSG, "%s was saved with impossible queues", d->ops->name);
     return d->ops->restore ? d->ops->restore(d, r, e) : 0;
 }

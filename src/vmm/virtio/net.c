@@ -5,25 +5,23 @@
  *   guest  tx queue --> tx_serve --> port.send ... flush --> descriptor
  *   guest  rx queue <-- rx_serve <-- port.next           <-- descriptor
  *
- * Both directions are loops over one frame at a time that end for a named reason, and each reason
- * names the event that starts them again: a notification of the queue, the descriptor readable or
- * writable, a timer, the gate. Whoever is woken runs the whole loop again: there is no state in
- * between but a frame at hand in the port, and what a rate limit has been paid for it.
+ * Both directions are loops over one frame at a time that end for a named reason (enum step), and
+ * each reason names the event that starts them again. Whoever is woken runs the whole loop again:
+ * there is no state in between but a frame at hand in the port, and what of its price was paid.
  *
  * Back-pressure: a guest without buffers stops the reading; a full descriptor leaves chains in the
- * tx queue. Nothing is stored but what fits the port's two buffers.
- *
- * Fairness: at most BUDGET frames per turn, then the queue notifies itself, so that the other
- * devices of the thread and the control thread (ev_park) get their turn whatever the guest does.
+ * tx queue. Nothing is stored but what fits the port's two buffers. At most BUDGET frames go in a
+ * turn, then the queue notifies itself: the thread's other devices and ev_park() are not kept
+ * waiting, whatever the guest does.
  *
  * The other end may vanish (end of file, an error, a length no frame has): the link goes down, the
  * device stays and swallows what the guest sends, as a network card without a cable does. A frame
- * the guest should not have sent (too short, too long, offloads that were not negotiated) is
- * dropped and counted.
+ * the guest should not have sent (too short, too long, offloads not negotiated) is dropped and
+ * counted.
  *
- * Persistence: the descriptor of a restored machine is another one, so frames in the port's buffers
- * are lost, as on any network; the guest's queues are not touched by that. MAC and link state are
- * saved because the driver has read them. The gate is closed after a restore.
+ * Persistence: a restored machine has another descriptor, so frames in the port's buffers are lost,
+ * as on any network; the guest's queues are not touched by that. MAC and link state are saved
+ * because the driver has read them. The gate is closed after a restore.
  */
 #include "vmm/virtio/net.h"
 
@@ -194,18 +192,19 @@ static void link_down(struct net_dev *n)
  * so it is taken out until something is wanted of it again. */
 static void watch(struct net_dev *n, bool hung_up)
 {
+    if (!n->link_up)
+        return;
     uint32_t events = 0;
-    if (n->gate_open && n->link_up)
+    if (n->gate_open)
         events = (n->want_in ? (uint32_t)EPOLLIN : 0) | (n->want_out ? (uint32_t)EPOLLOUT : 0);
-    if (!n->link_up || events == n->events)
-        ;
-    else if (n->registered)
+    if (events != n->events && n->registered) {
         ev_modify(n->virtio.loop, &n->source, events);
-    else if (ev_add(n->virtio.loop, &n->source, events) < 0)
+    } else if (events != n->events && ev_add(n->virtio.loop, &n->source, events) < 0) {
         link_down(n);
-    else
-        n->registered = true;
-    n->events = n->link_up ? events : 0;
+        return;
+    }
+    n->registered |= events != 0;
+    n->events = events;
     if (hung_up && !events)
         unwatch(n);
 }
@@ -242,8 +241,7 @@ static bool rx_header(const struct net_dev *n, struct net_hdr *h)
     return may_segment(n, h->gso_type, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_GUEST_TSO6);
 }
 
-/* Notifications are asked for while all that was seen is popped, so that one comes only for more.
- */
+/* Notifications are asked for while all there is is popped, so that one comes only for more. */
 static int rx_pop(struct net_dev *n, struct virtq_chain *c)
 {
     struct virtq *q = &n->virtio.queue[RX];
@@ -317,23 +315,30 @@ static enum step rx_one(struct net_dev *n)
     return s;
 }
 
+static enum step serve(struct net_dev *n, unsigned queue, enum step (*one)(struct net_dev *))
+{
+    struct virtio_dev *d = &n->virtio;
+    enum step s = NEXT;
+    virtq_disable_notify(&d->queue[queue]);
+    for (unsigned budget = BUDGET; s == NEXT && budget; budget--)
+        s = one(n);
+    virtio_signal(d, queue);
+    if (s == NEXT)
+        virtio_kick(d, queue);
+    if (s == BROKEN)
+        virtio_needs_reset(d);
+    return s;
+}
+
 static void rx_serve(struct net_dev *n)
 {
     n->want_in = false;
     if (!is_serving(n))
         return;
     if (n->offload_pending && n->port.ops->offload)
-        n->port.ops->offload(&n->port, n->virtio.driver_features);
+        n->port.ops->offload(&n->port, n->virtio.regs.driver_features);
     n->offload_pending = false;
-    enum step s = NEXT;
-    virtq_disable_notify(&n->virtio.queue[RX]);
-    for (unsigned budget = BUDGET; s == NEXT && budget; budget--)
-        s = rx_one(n);
-    virtio_signal(&n->virtio, RX);
-    if (s == NEXT)
-        virtio_kick(&n->virtio, RX);
-    if (s == BROKEN)
-        virtio_needs_reset(&n->virtio);
+    (void)serve(n, RX, rx_one); /* rx_one() has noted what it waits for */
 }
 
 /* ---- transmit ---- */
@@ -392,35 +397,17 @@ static enum step tx_one(struct net_dev *n)
     return s;
 }
 
-/* What frames have left in the port goes out even when the driver was reset: a frame on the wire
- * must be completed. */
-static void tx_flush(struct net_dev *n)
+static void tx_serve(struct net_dev *n)
 {
+    n->want_out = is_serving(n) && serve(n, TX, tx_one) == FULL;
     if (!n->gate_open || !n->link_up || !n->port.ops->flush)
         return;
+    /* Also when the driver was reset: a frame on the wire must be completed. */
     int r = n->port.ops->flush(&n->port);
     if (r < 0)
         link_down(n);
     if (r == 0)
         n->want_out = true;
-}
-
-static void tx_serve(struct net_dev *n)
-{
-    n->want_out = false;
-    if (is_serving(n)) {
-        enum step s = NEXT;
-        virtq_disable_notify(&n->virtio.queue[TX]);
-        for (unsigned budget = BUDGET; s == NEXT && budget; budget--)
-            s = tx_one(n);
-        n->want_out = s == FULL;
-        virtio_signal(&n->virtio, TX);
-        if (s == NEXT)
-            virtio_kick(&n->virtio, TX);
-        if (s == BROKEN)
-            virtio_needs_reset(&n->virtio);
-    }
-    tx_flush(n);
 }
 
 /* ---- what wakes them ---- */
@@ -521,13 +508,15 @@ static int net_init(struct net_dev *n, const struct net_dev_config *c, struct er
     n->source = (struct ev_source){c->fd, on_ready};
     n->gate_open = n->link_up = true;
     memcpy(n->mac, c->mac, sizeof n->mac);
-    n->virtio.ops = &net_ops;
-    n->virtio.slot = c->slot;
-    n->virtio.mem = c->mem;
-    n->virtio.irq = c->irq;
-    n->virtio.loop = c->loop;
-    n->virtio.device_features = BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) |
-                                BIT(VIRTIO_NET_F_MRG_RXBUF) | n->port.features;
+    n->virtio = (struct virtio_dev){
+        .ops = &net_ops,
+        .slot = c->slot,
+        .device_features = BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) |
+                           BIT(VIRTIO_NET_F_MRG_RXBUF) | n->port.features,
+        .mem = c->mem,
+        .irq = c->irq,
+        .loop = c->loop,
+    };
     return virtio_init(&n->virtio, e);
 }
 

@@ -29,37 +29,19 @@ struct desc {
 };
 _Static_assert(sizeof(struct desc) == 16, "as in the specification");
 
-/* Both rings: flags, index, entries, event index. */
-#define RING_FLAGS 0u
-#define RING_INDEX 2u
-#define RING_ENTRIES 4u
+/* Offsets into the rings: flags, index, entries, the other side's event index. */
+#define FLAGS 0u
+#define INDEX 2u
+#define AVAIL_ENTRY(q, i) (4u + 2u * ((i) & ((q)->size - 1u)))
+#define USED_ENTRY(q, i) (4u + 8u * ((i) & ((q)->size - 1u)))
+#define USED_EVENT(q) (4u + 2u * (q)->size)  /* in the avail ring */
+#define AVAIL_EVENT(q) (4u + 8u * (q)->size) /* in the used ring */
 
-static size_t avail_entry(const struct virtq *q, uint16_t i)
-{
-    return RING_ENTRIES + 2u * (i & (q->size - 1u));
-}
-
-static size_t used_entry(const struct virtq *q, uint16_t i)
-{
-    return RING_ENTRIES + 8u * (i & (q->size - 1u));
-}
-
-static size_t used_event(const struct virtq *q) /* in the avail ring */
-{
-    return RING_ENTRIES + 2u * q->size;
-}
-
-static size_t avail_event(const struct virtq *q) /* in the used ring */
-{
-    return RING_ENTRIES + 8u * q->size;
-}
-
-/* One aligned 16-bit field of a ring: a single access the compiler may not repeat. */
-static uint16_t ring_load(const void *ring, size_t offset, int order)
+/* One aligned 16-bit field of a ring: a single access that the compiler may not repeat. */
+static uint16_t ring_load(const void *ring, size_t offset)
 {
     const uint16_t *p = (const void *)((const char *)ring + offset);
-    return le16toh(order == __ATOMIC_ACQUIRE ? __atomic_load_n(p, __ATOMIC_ACQUIRE)
-                                             : __atomic_load_n(p, __ATOMIC_RELAXED));
+    return le16toh(__atomic_load_n(p, __ATOMIC_ACQUIRE));
 }
 
 static void ring_store(void *ring, size_t offset, uint16_t v)
@@ -75,8 +57,8 @@ int virtq_activate(struct virtq *q, const struct gmem *m)
     if (q->desc % 16 || q->avail % 2 || q->used % 4)
         return -EPROTO;
     void *desc = gmem_ptr(m, q->desc, 16u * q->size);
-    void *avail = gmem_ptr(m, q->avail, used_event(q) + 2);
-    void *used = gmem_ptr(m, q->used, avail_event(q) + 2);
+    void *avail = gmem_ptr(m, q->avail, USED_EVENT(q) + 2);
+    void *used = gmem_ptr(m, q->used, AVAIL_EVENT(q) + 2);
     if (!desc || !avail || !used)
         return -EPROTO;
     q->desc_host = desc;
@@ -152,7 +134,7 @@ int virtq_pop(struct virtq *q, const struct gmem *m, struct virtq_chain *c)
 {
     if (!is_working(q))
         return q->broken ? -EPROTO : 0;
-    uint16_t index = ring_load(q->avail_host, RING_INDEX, __ATOMIC_ACQUIRE);
+    uint16_t index = ring_load(q->avail_host, INDEX);
     uint16_t waiting = (uint16_t)(index - q->next_avail);
     uint16_t in_flight = (uint16_t)(q->next_avail - q->next_used);
     if (waiting == 0)
@@ -160,7 +142,7 @@ int virtq_pop(struct virtq *q, const struct gmem *m, struct virtq_chain *c)
     int r = -EPROTO;
     if (waiting <= q->size && in_flight < q->size) {
         struct desc indirect;
-        c->head = ring_load(q->avail_host, avail_entry(q, q->next_avail), __ATOMIC_RELAXED);
+        c->head = ring_load(q->avail_host, AVAIL_ENTRY(q, q->next_avail));
         c->n_out = c->n_in = 0;
         c->out_bytes = c->in_bytes = 0;
         r = walk(c, m, q->desc_host, q->size, c->head, &indirect);
@@ -186,7 +168,7 @@ static void put_used(struct virtq *q, uint16_t head, uint32_t written)
     } entry;
     le32_put(&entry.id, head);
     le32_put(&entry.len, written);
-    memcpy((char *)q->used_host + used_entry(q, q->next_used), &entry, sizeof entry);
+    memcpy((char *)q->used_host + USED_ENTRY(q, q->next_used), &entry, sizeof entry);
     q->next_used++;
 }
 
@@ -201,7 +183,7 @@ void virtq_push_all(struct virtq *q, const struct virtq_used *u, unsigned n)
         return;
     for (unsigned i = 0; i < n; i++)
         put_used(q, u[i].head, u[i].written);
-    ring_store(q->used_host, RING_INDEX, q->next_used);
+    ring_store(q->used_host, INDEX, q->next_used);
 }
 
 bool virtq_should_signal(struct virtq *q)
@@ -216,8 +198,8 @@ bool virtq_should_signal(struct virtq *q)
         return false;
     atomic_thread_fence(memory_order_seq_cst);
     if (!q->event_idx)
-        return !(ring_load(q->avail_host, RING_FLAGS, __ATOMIC_RELAXED) & AVAIL_F_NO_INTERRUPT);
-    uint16_t event = ring_load(q->avail_host, used_event(q), __ATOMIC_RELAXED);
+        return !(ring_load(q->avail_host, FLAGS) & AVAIL_F_NO_INTERRUPT);
+    uint16_t event = ring_load(q->avail_host, USED_EVENT(q));
     /* §2.7.10: was entry "event" among those pushed? */
     return !known || (uint16_t)(q->next_used - event - 1) < pushed;
 }
@@ -227,18 +209,18 @@ bool virtq_enable_notify(struct virtq *q)
     if (!is_working(q))
         return false;
     if (q->event_idx)
-        ring_store(q->used_host, avail_event(q), q->next_avail);
+        ring_store(q->used_host, AVAIL_EVENT(q), q->next_avail);
     else
-        ring_store(q->used_host, RING_FLAGS, 0);
+        ring_store(q->used_host, FLAGS, 0);
     atomic_thread_fence(memory_order_seq_cst);
-    return ring_load(q->avail_host, RING_INDEX, __ATOMIC_ACQUIRE) != q->next_avail;
+    return ring_load(q->avail_host, INDEX) != q->next_avail;
 }
 
 void virtq_disable_notify(struct virtq *q)
 {
     /* With event indexes nothing is to be done: avail_event stays behind. */
     if (is_working(q) && !q->event_idx)
-        ring_store(q->used_host, RING_FLAGS, USED_F_NO_NOTIFY);
+        ring_store(q->used_host, FLAGS, USED_F_NO_NOTIFY);
 }
 
 static uint32_t copy(const struct iovec *iov, unsigned n_iov, uint32_t skip, char *p, uint32_t n,

@@ -34,8 +34,9 @@ struct virtio_ops {
     uint16_t queue_size_max;
     /* All with the lock held. activate and reset may be NULL; they are called on vCPU threads,
      * whose system call filter allows notifications and interrupts, not much more. */
-    void (*activate)(struct virtio_dev *d); /* DRIVER_OK was set; d->driver_features are final */
-    void (*reset)(struct virtio_dev *d);    /* back to the state after power-on */
+    void (*activate)(
+        struct virtio_dev *d);           /* DRIVER_OK was set; d->regs.driver_features are final */
+    void (*reset)(struct virtio_dev *d); /* back to the state after power-on */
     /* On the loop thread, device active, q ready: the guest (or a restore) says that queue q has
      * something. A bounded number of chains per call, the rest after virtio_kick(). */
     void (*notify)(struct virtio_dev *d, unsigned q);
@@ -47,6 +48,12 @@ struct virtio_ops {
     /* The device's own section; may be NULL. Everything else is saved by the transport. */
     void (*save)(struct virtio_dev *d, struct state_writer *w);
     int (*restore)(struct virtio_dev *d, const struct state_reader *r, struct err *e);
+};
+
+struct virtio_regs { /* of the transport, as they are saved; no padding */
+    uint64_t driver_features;
+    uint32_t device_features_sel, driver_features_sel, queue_sel, status, config_generation;
+    uint32_t reserved;
 };
 
 struct virtio_queue_event { /* notification of one queue */
@@ -65,9 +72,7 @@ struct virtio_dev {
     struct ev_loop *loop; /* borrowed */
 
     pthread_mutex_t lock;
-    uint64_t driver_features;
-    uint32_t device_features_sel, driver_features_sel, queue_sel, status;
-    uint32_t config_generation;
+    struct virtio_regs regs;
     bool active; /* DRIVER_OK, not broken and not reset since */
     struct virtq queue[VIRTIO_QUEUES_MAX];
     struct virtio_queue_event event[VIRTIO_QUEUES_MAX];

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -378,6 +379,20 @@ static void test_replaced_link(void **state)
     assert_int_equal(heard(f), -1);
 }
 
+/* A descriptor the loop cannot watch counts as a host that hung up. */
+static void test_impossible_link(void **state)
+{
+    struct fixture *f = *state;
+    open_port(f);
+    link_up(f);
+    assert_int_equal(heard(f), MESSAGE(PORT_OPEN, 1));
+    console_link(f->c, open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+    assert_int_equal(heard(f), MESSAGE(PORT_OPEN, 0));
+    assert_int_equal(heard(f), -1);
+    guest_writes(f, "nobody");
+    assert_true(written(f));
+}
+
 /* Without buffers for control messages news is merged, not queued: closed, then open. */
 static void test_control_without_buffers(void **state)
 {
@@ -608,6 +623,7 @@ int main(void)
         TEST(test_host_closes_unread),
         TEST(test_half_closed_host),
         TEST(test_replaced_link),
+        TEST(test_impossible_link),
         TEST(test_control_without_buffers),
         TEST(test_strange_control),
         TEST(test_back_pressure),

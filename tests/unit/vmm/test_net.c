@@ -11,11 +11,13 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/virtio_net.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "guest_driver.h"
+#include "vmm/le.h"
 #include "vmm/virtio/net.h"
 #include "vmm/virtio/net_port.h"
 
@@ -435,6 +437,13 @@ static void test_rx_back_pressure(void **state)
     assert_int_equal(net_dev_dropped(f->net), 0);
 }
 
+/* The entry of the avail ring that the device wants to be told of. */
+static uint16_t avail_event(struct fixture *f, unsigned q)
+{
+    const struct guest_queue *gq = &f->g.queue[q];
+    return le16_get(guest_at(&f->g, gq->used + 4 + UINT64_C(8) * gq->size, 2));
+}
+
 static void test_rx_merged(void **state)
 {
     struct fixture *f = *state;
@@ -443,13 +452,15 @@ static void test_rx_merged(void **state)
     uint32_t len;
     struct net_hdr h;
     uint8_t all[800];
-    start(f, OFFERED);
+    start(f, OFFERED | GUEST_F_EVENT_IDX);
     for (unsigned i = 0; i < 3; i++)
         at[i] = rx_add(f, 100);
     guest_kick(&f->g, RX);
     peer_send(f, 4, 700); /* 12 + 700 bytes: eight buffers, of which three are there */
     run(f);
     assert_int_equal(used(f, RX), 0);
+    assert_int_equal(avail_event(f, RX),
+                     3); /* asked for the fourth buffer, although none was used */
     for (unsigned i = 3; i < 8; i++)
         at[i] = rx_add(f, 100);
     guest_kick(&f->g, RX);
@@ -734,6 +745,51 @@ static void test_limits(void **state)
     limited_rx(f, 78);
 }
 
+/* ---- threads ---- */
+
+static void *loop_main(void *loop)
+{
+    ev_run(loop);
+    return NULL;
+}
+
+/* The loop on its own thread, as in the monitor, while a vCPU resets and starts the device and the
+ * control thread moves the gate; the peer never stops. Mostly for the sanitizers. */
+static void test_threads(void **state)
+{
+    struct fixture *f = *state;
+    pthread_t thread;
+    uint64_t in, out;
+    uint8_t p[4096];
+    start(f, OFFERED);
+    assert_int_equal(pthread_create(&thread, NULL, loop_main, f->g.loop), 0);
+    for (unsigned i = 0; i < 300; i++) {
+        guest_write(&f->g, R_STATUS, 0);
+        (void)!send(f->peer, p, framed(p, i, 60), MSG_NOSIGNAL);
+        net_dev_gate(f->net, i & 1);
+        assert_true(guest_negotiate(&f->g, net_dev_virtio(f->net), OFFERED));
+        for (unsigned q = RX; q <= TX; q++) { /* the rings of the first time, and nothing in them */
+            guest_write(&f->g, R_QUEUE_SEL, q);
+            guest_write(&f->g, R_QUEUE_NUM, GUEST_QUEUE_SIZE);
+            guest_write(&f->g, R_QUEUE_DESC, (uint32_t)f->g.queue[q].desc);
+            guest_write(&f->g, R_QUEUE_DRIVER, (uint32_t)f->g.queue[q].avail);
+            guest_write(&f->g, R_QUEUE_DEVICE, (uint32_t)f->g.queue[q].used);
+            guest_write(&f->g, R_QUEUE_READY, 1);
+        }
+        guest_write(&f->g, R_STATUS, 15);
+        assert_int_equal(guest_read(&f->g, R_STATUS), 15);
+        guest_kick(&f->g, i % 2);
+        net_dev_counters(f->net, &in, &out);
+        if (i % 50 == 0) {
+            ev_park(f->g.loop);
+            ev_unpark(f->g.loop);
+        }
+    }
+    ev_stop(f->g.loop);
+    pthread_join(thread, NULL);
+    assert_int_equal(link_status(f), VIRTIO_NET_S_LINK_UP);
+}
+
 int main(void)
 {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
@@ -758,6 +814,7 @@ int main(void)
         TEST(test_persist_link),
         TEST(test_persist_refused),
         TEST(test_limits),
+        TEST(test_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -10,6 +10,8 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include "guest_driver.h"
@@ -409,6 +411,35 @@ static void test_broken_ring(void **state)
     assert_true(guest_used(g, 1, &head, &len));
 }
 
+static void *loop_thread(void *loop)
+{
+    ev_run(loop);
+    return NULL;
+}
+
+/* Set up, notified and reset while the loop runs, as by a hostile driver on another processor. */
+static void test_reset_under_way(void **state)
+{
+    struct fixture *f = *state;
+    struct guest *g = &f->g;
+    pthread_t t;
+    assert_int_equal(pthread_create(&t, NULL, loop_thread, g->loop), 0);
+    for (int i = 0; i < 1000; i++) {
+        assert_true(guest_negotiate(g, &f->toy.dev, 0));
+        guest_queue_setup(g, 0, 16);
+        guest_queue_setup(g, 1, 64);
+        guest_write(g, R_STATUS, 15);
+        guest_kick(g, 0);
+        guest_kick(g, 1);
+        if (i % 3 == 0)
+            sched_yield();
+    }
+    ev_stop(g->loop);
+    pthread_join(t, NULL);
+    assert_int_equal(f->toy.activated, 1000);
+    assert_int_equal(guest_read(g, R_STATUS), 15);
+}
+
 static uint8_t *save(struct fixture *f, size_t *n)
 {
     uint8_t *p;
@@ -444,7 +475,7 @@ static void test_persist(void **state)
     assert_int_equal(guest_read(g, R_STATUS), 15);
     assert_int_equal(guest_read(g, R_INTERRUPT_STATUS), 3);
     assert_int_equal(guest_read(g, R_CONFIG_GENERATION), generation);
-    assert_int_equal(f->toy.dev.queue_sel, 1);
+    assert_int_equal(f->toy.dev.regs.queue_sel, 1);
     assert_true(virtio_has(&f->toy.dev, 2));
     assert_true(f->toy.dev.queue[1].event_idx);
     assert_false(f->toy.dev.queue[1].indirect);
@@ -513,13 +544,13 @@ static void test_hostile_state(void **state)
     new_toy(f, 0x25);
     refuse_state(f, p, n, 0, 43);        /* device id */
     refuse_state(f, p, n, 4, 3);         /* queues */
-    refuse_state(f, p, n, 8, 4);         /* DRIVER_OK without the rest */
+    refuse_state(f, p, n, 36, 4);        /* DRIVER_OK without the rest */
     refuse_state(f, p, n, 16, 2);        /* a feature */
     refuse_state(f, p, n, 20, 0);        /* VERSION_1 */
-    refuse_state(f, p, n, 40, 8);        /* descriptors not aligned */
-    refuse_state(f, p, n, 40 + 5, 1);    /* outside */
-    refuse_state(f, p, n, 40 + 24, 24);  /* size no power of two */
-    refuse_state(f, p, n, 40 + 24, 128); /* too large for this device */
+    refuse_state(f, p, n, 48, 8);        /* descriptors not aligned */
+    refuse_state(f, p, n, 48 + 5, 1);    /* outside */
+    refuse_state(f, p, n, 48 + 24, 24);  /* size no power of two */
+    refuse_state(f, p, n, 48 + 24, 128); /* too large for this device */
     struct err e = {0};
     assert_int_equal(guest_restore(&f->g, &f->toy.dev, p, n, &e), 0);
     free(p);
@@ -543,14 +574,23 @@ static void test_features_gone(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_identity),      TEST(test_widths),
-        TEST(test_config),        TEST(test_status_steps),
-        TEST(test_features),      TEST(test_queues_before_features),
-        TEST(test_queues_freeze), TEST(test_impossible_queues),
-        TEST(test_reset),         TEST(test_interrupts),
-        TEST(test_notifications), TEST(test_broken_ring),
-        TEST(test_persist),       TEST(test_persist_other_states),
-        TEST(test_hostile_state), TEST(test_features_gone),
+        TEST(test_identity),
+        TEST(test_widths),
+        TEST(test_config),
+        TEST(test_status_steps),
+        TEST(test_features),
+        TEST(test_queues_before_features),
+        TEST(test_queues_freeze),
+        TEST(test_impossible_queues),
+        TEST(test_reset),
+        TEST(test_reset_under_way),
+        TEST(test_interrupts),
+        TEST(test_notifications),
+        TEST(test_broken_ring),
+        TEST(test_persist),
+        TEST(test_persist_other_states),
+        TEST(test_hostile_state),
+        TEST(test_features_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
