@@ -230,11 +230,57 @@ void disk_close(struct disk *d)
 {
     if (!d)
         return;
-    for (unsigned i = 0; i < d->n; i++)
+    for (unsigned i = 0; i < d->n; i++) {
         close(d->file[i].fd);
+        if (d->file[i].own_bits)
+            munmap(d->file[i].bits, d->file[i].own_bits);
+    }
     if (d->bits)
         munmap(d->bits, d->bits_bytes);
     free(d);
+}
+
+/* ---- a new top --------------------------------------------------------------------------------
+ */
+
+static int open_top(const struct disk *d, int fd, struct disk_file *ret, struct err *e)
+{
+    struct disk_layer_fd in = {fd, true};
+    struct layer_info info;
+    int r = open_file(ret, &in, true, NULL, &info, e);
+    if (r < 0)
+        return r;
+    if (info.base_cow != d->file[0].cow || ret->bytes != d->bytes)
+        return err_set(e, EBADMSG, "the new layer is not made for this disk");
+    ret->own_bits = (size_t)(ret->data_offset - LAYER_BLOCK);
+    void *p = mmap(NULL, ret->own_bits, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED)
+        return err_set_errno(e, errno, "disk: bitmap");
+    ret->bits = p;
+    if ((r = disk_read_bitmap(ret)) < 0)
+        err_set_errno(e, -r, "read the bitmap of the new layer");
+    else if (bitmap_run(ret->bits, 0, blocks_of(ret->bytes), false) != blocks_of(ret->bytes))
+        r = err_set(e, EBADMSG, "the new layer is not empty");
+    if (r < 0)
+        munmap(p, ret->own_bits);
+    return r;
+}
+
+int disk_push(struct disk *d, int fd, struct err *e)
+{
+    struct disk_file top;
+    if (d->read_only)
+        return err_set(e, EROFS, "a read-only disk needs no new layer");
+    if (d->n == DISK_LAYERS_MAX)
+        return err_set(e, ENOSPC, "the disk has %u layers already", d->n);
+    int r = open_top(d, fd, &top, e);
+    if (r < 0)
+        return r;
+    memmove(d->file + 1, d->file, d->n * sizeof d->file[0]);
+    d->file[0] = top;
+    d->n++;
+    return 0;
 }
 
 uint64_t disk_bytes(const struct disk *d)

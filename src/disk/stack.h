@@ -11,7 +11,8 @@ struct disk_file {
     bool cow;
     uint64_t bytes; /* of contents: a layer's virtual size, a raw file's length */
     uint64_t data_offset;
-    uint64_t *bits; /* cow: borrowed from disk.bits */
+    uint64_t *bits; /* cow: borrowed from disk.bits, or own_bits bytes of its own mapping */
+    size_t own_bits;
 };
 
 struct disk {
@@ -19,7 +20,7 @@ struct disk {
     unsigned n;
     bool read_only, durable;
     uint64_t bytes;
-    uint64_t *bits; /* owned: one mapping with the bitmaps of all layers */
+    uint64_t *bits; /* owned: one mapping with the bitmaps of the layers it was opened with */
     size_t bits_bytes;
     /* Of the request being worked on: what is around its first and last byte in their blocks, and
      * the pieces of one system call. */

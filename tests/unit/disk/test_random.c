@@ -147,6 +147,24 @@ static void grow(struct world *w)
     check_all(w);
 }
 
+/* The same while the disk stays open, as a fork does it. */
+static void push(struct world *w)
+{
+    char path[SCRATCH_PATH];
+    struct err e = {0};
+    scratch_layer(&w->s, w->n, w->bytes);
+    int fd = open(scratch_path(&w->s, "file", w->n, path), O_RDWR | O_CLOEXEC);
+    if (disk_push(w->d, fd, &e) < 0)
+        fail_msg("%s", e.text);
+    w->n++;
+    check_all(w);
+    /* It is not empty for long, and then it cannot be put on again. */
+    do_write(w, 0, 512);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(disk_push(w->d, fd, &e) < 0);
+    close(fd);
+}
+
 static void check_layers(const struct world *w)
 {
     for (unsigned i = 1; i < w->n; i++) {
@@ -190,7 +208,10 @@ static void one_round(struct world *w, unsigned files)
         check_all(w);
         if (w->n == files)
             break;
-        grow(w);
+        if (scratch_random(&w->s, 2))
+            grow(w);
+        else
+            push(w);
     }
     disk_close(w->d);
     check_layers(w);
