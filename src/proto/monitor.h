@@ -71,6 +71,7 @@ enum { /* monitor_create.flags */
        MONITOR_BALLOON_DEVICE = 2,
        MONITOR_NET_DEVICE = 4,
        MONITOR_VMCLOCK = 8,
+       MONITOR_CHUNKED = 16, /* memory will come in compressed chunks */
 };
 struct monitor_create {
     uint64_t memory_bytes;

@@ -5,8 +5,9 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define ALIGNMENT (UINT64_C(2) << 20) /* of RAM's size and host address: huge pages stay possible \
-                                       */
+#define ALIGNMENT                                                                   \
+    (UINT64_C(2) << 20) /* of RAM's size and host address: huge pages stay possible \
+                         */
 
 static void lay_out(struct gmem *m)
 {

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One virtual machine: what it is made of, and its life.
+ *
+ *   machine_create -> memory, disks, net, serial -> machine_boot | machine_restore (paused)
+ *   -> machine_run / machine_pause ... -> machine_save -> the process ends
+ *
+ * Threads: all functions on the control thread. Below it run one thread per vCPU (vcpus.c) and two
+ * device threads (ev.h). A paused machine has its vCPUs parked; a quiet one its device threads too.
+ * Descriptors that are passed in are owned by the callee, also on failure.
+ */
+#ifndef VMM_MACHINE_H
+#define VMM_MACHINE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "proto/monitor.h"
+#include "vmm/bus.h"
+#include "vmm/dev/ged.h"
+#include "vmm/dev/i8042.h"
+#include "vmm/dev/ioapic.h"
+#include "vmm/dev/rtc.h"
+#include "vmm/dev/serial.h"
+#include "vmm/ev.h"
+#include "vmm/gmem.h"
+#include "vmm/kvm/kvm.h"
+#include "vmm/layout.h"
+#include "vmm/snapshot/pages.h"
+#include "vmm/virtio/balloon.h"
+#include "vmm/virtio/blk.h"
+#include "vmm/virtio/console.h"
+#include "vmm/virtio/net.h"
+#include "vmm/virtio/rng.h"
+
+struct vcpus { /* vcpus.c */
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool run, stop; /* what the threads shall do */
+    unsigned parked;
+    unsigned n;
+    struct vcpu_thread {
+        pthread_t thread;
+        struct kvm_vcpu *vcpu;
+        struct machine *machine;
+    } thread[KVM_VCPUS_MAX];
+    bool ended, told; /* the first end wins, and is told once */
+    enum monitor_event end;
+    char end_text[200];
+};
+
+struct pager; /* snapshot/pager.h */
+
+struct machine {
+    int kvm_fd, pagemap; /* owned */
+    int uffd;            /* owned; -1 = the kernel does not grant one */
+    int wake;            /* owned; eventfd: something for the control thread to look at */
+    struct monitor_create shape;
+    struct gmem mem;
+    struct page_set mapped; /* pages that came from a pages file */
+    bool has_file;          /* RAM is a private copy of a file */
+    struct pager *pager;    /* owned; NULL = memory is local */
+    struct bus ports, mmio;
+    struct kvm_vm *vm; /* owned */
+    struct vcpus vcpus;
+
+    struct ev_loop *io, *disk; /* owned */
+    pthread_t io_thread, disk_thread;
+    bool threads_started;
+    bool quiet; /* the device threads are parked */
+
+    struct ioapic ioapic;
+    struct serial serial;
+    int serial_fd; /* owned */
+    struct i8042 i8042;
+    struct rtc rtc;
+    struct ged ged;
+    struct blk *blk[MONITOR_DISKS_MAX];    /* owned */
+    struct disk *disks[MONITOR_DISKS_MAX]; /* borrowed from blk */
+    struct console *console;               /* owned */
+    struct rng *rng;                       /* owned */
+    struct net_dev *net;                   /* owned; NULL = none */
+    struct balloon *balloon;               /* owned; NULL = none */
+
+    bool ready; /* booted or restored */
+    bool running;
+    bool gate_closed;                  /* how the network starts */
+    bool kick_queues;                  /* restored: every queue has to be looked at once */
+    _Atomic unsigned stuck;            /* disks that wait for space on the host */
+    struct saved_result *child_result; /* shared with the forked copy (freeze.c) */
+};
+
+/* machine.c */
+/* m is zeroed but for kvm_fd, pagemap and uffd. */
+int machine_create(struct machine *m, const struct monitor_create *c, struct err *e) MUST_CHECK;
+int machine_memory(struct machine *m, const struct monitor_memory *c, int fd,
+                   struct err *e) MUST_CHECK;
+int machine_disk(struct machine *m, const struct monitor_disk *c, const int *fds, unsigned n,
+                 struct err *e) MUST_CHECK;
+int machine_net(struct machine *m, const struct monitor_net *c, int fd, struct err *e) MUST_CHECK;
+int machine_serial(struct machine *m, int fd, struct err *e) MUST_CHECK;
+int machine_boot(struct machine *m, const struct monitor_boot *c, const int *fds, unsigned n,
+                 struct err *e) MUST_CHECK;
+/* Whether everything the shape names is there. */
+int machine_complete(const struct machine *m, struct err *e) MUST_CHECK;
+int machine_run(struct machine *m, struct err *e) MUST_CHECK;
+void machine_pause(struct machine *m);
+int machine_link(struct machine *m, int fd, struct err *e) MUST_CHECK; /* -1: none */
+int machine_gate(struct machine *m, bool open, struct err *e) MUST_CHECK;
+int machine_balloon(struct machine *m, uint64_t bytes, struct err *e) MUST_CHECK;
+int machine_stats(struct machine *m, struct monitor_stats *ret, struct err *e) MUST_CHECK;
+/* Parks the device threads, or lets them go on. */
+void machine_quiet(struct machine *m, bool quiet);
+/* Every virtio device in slot order. */
+unsigned machine_virtio(struct machine *m, struct virtio_dev *ret[LAYOUT_VIRTIO_MAX]);
+
+/* freeze.c */
+int machine_save(struct machine *m, const struct monitor_save *c, const int *fds,
+                 struct monitor_saved *ret, struct err *e) MUST_CHECK;
+int machine_fork(struct machine *m, const struct monitor_save *c, const int *fds, unsigned n,
+                 struct monitor_saved *ret, struct err *e) MUST_CHECK;
+int machine_restore(struct machine *m, const struct monitor_restore *c, const int *fds,
+                    struct err *e) MUST_CHECK;
+int machine_working_set(struct machine *m, int fd, struct err *e) MUST_CHECK;
+
+/* vcpus.c */
+int vcpus_start(struct machine *m, struct err *e) MUST_CHECK; /* threads, parked */
+void vcpus_run(struct machine *m);
+void vcpus_pause(struct machine *m); /* returns when all are parked */
+/* Whether every vCPU waits for an interrupt that cannot come. Paused. */
+bool vcpus_hang(struct machine *m);
+/* The end of the machine, if there was one: true once. */
+bool vcpus_take_end(struct machine *m, enum monitor_event *ret, char text[200]);
+/* Any thread: the machine has ended; its vCPUs will not run again. */
+void machine_note_end(struct machine *m, enum monitor_event event, const char *text);
+int machine_thread(pthread_t *ret, void *(*main)(void *), void *arg, struct err *e) MUST_CHECK;
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tinderbox-vmm: one virtual machine on KVM. Started by the daemon with its control channel as
+ * descriptor 3 and /dev/kvm as descriptor 4; takes everything else as descriptors through the
+ * channel and opens nothing by name.
+ *
+ * Stages: what needs rights (the page map, userfaultfd), the jail, the machine's objects and
+ * threads at CREATE, then system call filters on every thread. No byte of a guest is looked at
+ * before the last.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vmm/control.h"
+#include "vmm/jail/jail.h"
+#include "vmm/snapshot/pager.h"
+
+enum { FD_CONTROL = 3, FD_KVM = 4 };
+
+static void on_kick(int signo)
+{
+    (void)signo; /* its arrival is all that counts */
+}
+
+static int prepare_signals(void)
+{
+    struct sigaction kick = {.sa_handler = on_kick}, ignore = {.sa_handler = SIG_IGN};
+    return sigaction(KVM_KICK_SIGNAL, &kick, NULL) < 0 || sigaction(SIGPIPE, &ignore, NULL) < 0
+               ? -errno
+               : 0;
+}
+
+static bool is_control_channel(int fd)
+{
+    int type = 0;
+    socklen_t n = sizeof type;
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) == 0 && type == SOCK_SEQPACKET;
+}
+
+static int fail(const char *what)
+{
+    fprintf(stderr, "tinderbox-vmm: %s\n", what);
+    return 1;
+}
+
+int main(int argc, char **argv)
+{
+    static struct machine m = {.kvm_fd = FD_KVM};
+    struct err e = {0};
+    if (argc > 1 && strcmp(argv[1], "--version") == 0)
+        return printf("tinderbox-vmm %s, state %s\n", TINDERBOX_VERSION, MONITOR_VERSION) < 0;
+    if (!is_control_channel(FD_CONTROL))
+        return fail("descriptor 3 is no control channel; this program is started by tinderboxd");
+    m.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    if (m.pagemap < 0)
+        return fail("/proc/self/pagemap cannot be opened");
+    m.uffd = pager_open_uffd();
+    if (prepare_signals() < 0)
+        return fail("signals");
+    if (jail_enter(&e) < 0)
+        return fail(e.text);
+    _exit(control_run(&m, FD_CONTROL)); /* other threads still run: no handlers, no destructors */
+}

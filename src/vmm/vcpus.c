@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* vCPU threads: started with the machine's objects, parked until it runs. A thread that has seen
+ * the end of the machine (reset, triple fault, ...) parks for good; the control thread hears of it.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/jail/jail.h"
+#include "vmm/machine.h"
+
+#define STACK (256u << 10)
+#define REKICK_NS 1000000 /* a kick that came before KVM_RUN is repeated */
+
+static void note_end(struct machine *m, enum vcpu_exit why, const char *text)
+{
+    static const enum monitor_event events[] = {
+        [VCPU_RESET] = MONITOR_EVENT_TRIPLE_FAULT,
+        [VCPU_SHUTDOWN] = MONITOR_EVENT_POWEROFF,
+        [VCPU_FAILED] = MONITOR_EVENT_FAILED,
+    };
+    machine_note_end(m, events[why], text);
+}
+
+void machine_note_end(struct machine *m, enum monitor_event event, const char *text)
+{
+    uint64_t one = 1;
+    pthread_mutex_lock(&m->vcpus.lock);
+    if (!m->vcpus.ended) {
+        m->vcpus.ended = true;
+        m->vcpus.end = event;
+        snprintf(m->vcpus.end_text, sizeof m->vcpus.end_text, "%s", text);
+    }
+    m->vcpus.run = false;
+    pthread_mutex_unlock(&m->vcpus.lock);
+    if (write(m->wake, &one, sizeof one) < 0)
+        return; /* the counter is full: the control thread will look anyway */
+}
+
+/* Until the machine runs; false when the thread shall end. */
+static bool wait_for_run(struct vcpus *v)
+{
+    pthread_mutex_lock(&v->lock);
+    v->parked++;
+    pthread_cond_broadcast(&v->changed);
+    while (!v->run && !v->stop)
+        pthread_cond_wait(&v->changed, &v->lock);
+    v->parked--;
+    bool go_on = !v->stop;
+    pthread_mutex_unlock(&v->lock);
+    return go_on;
+}
+
+static bool may_run(struct vcpus *v)
+{
+    pthread_mutex_lock(&v->lock);
+    bool yes = v->run && !v->ended;
+    pthread_mutex_unlock(&v->lock);
+    return yes;
+}
+
+static void *thread_main(void *arg)
+{
+    struct vcpu_thread *t = arg;
+    struct vcpus *v = &t->machine->vcpus;
+    struct err e;
+    char text[200];
+    vcpu_set_thread(t->vcpu);
+    if (jail_filter(JAIL_VCPU, &e) < 0) {
+        machine_note_end(t->machine, MONITOR_EVENT_FAILED, e.text);
+        return NULL;
+    }
+    while (wait_for_run(v))
+        while (may_run(v)) {
+            enum vcpu_exit x = vcpu_run(t->vcpu, text);
+            if (x != VCPU_KICKED)
+                note_end(t->machine, x, text);
+        }
+    return NULL;
+}
+
+static void wait_parked(struct vcpus *v)
+{
+    pthread_mutex_lock(&v->lock);
+    while (v->parked < v->n) {
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += REKICK_NS;
+        if (until.tv_nsec >= 1000000000) {
+            until.tv_nsec -= 1000000000;
+            until.tv_sec++;
+        }
+        for (unsigned i = 0; i < v->n; i++)
+            vcpu_kick(v->thread[i].vcpu);
+        pthread_cond_timedwait(&v->changed, &v->lock, &until);
+    }
+    pthread_mutex_unlock(&v->lock);
+}
+
+static int init_sync(struct vcpus *v)
+{
+    pthread_condattr_t attr;
+    pthread_mutex_init(&v->lock, NULL);
+    if (pthread_condattr_init(&attr))
+        return -ENOMEM;
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    int r = pthread_cond_init(&v->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    return -r;
+}
+
+int machine_thread(pthread_t *ret, void *(*main)(void *), void *arg, struct err *e)
+{
+    pthread_attr_t attr;
+    if (pthread_attr_init(&attr))
+        return err_set(e, ENOMEM, "out of memory");
+    pthread_attr_setstacksize(&attr, STACK);
+    int r = pthread_create(ret, &attr, main, arg);
+    pthread_attr_destroy(&attr);
+    return r ? err_set_errno(e, r, "thread of the monitor") : 0;
+}
+
+int vcpus_start(struct machine *m, struct err *e)
+{
+    struct vcpus *v = &m->vcpus;
+    int r = init_sync(v);
+    if (r < 0)
+        return err_set_errno(e, -r, "threads of the monitor");
+    for (unsigned i = 0; i < m->shape.vcpus; i++) {
+        v->thread[i].vcpu = kvm_vm_vcpu(m->vm, i);
+        v->thread[i].machine = m;
+        r = machine_thread(&v->thread[i].thread, thread_main, &v->thread[i], e);
+        if (r < 0)
+            return r;
+        v->n++;
+    }
+    return 0;
+}
+
+void vcpus_run(struct machine *m)
+{
+    pthread_mutex_lock(&m->vcpus.lock);
+    m->vcpus.run = !m->vcpus.ended;
+    pthread_cond_broadcast(&m->vcpus.changed);
+    pthread_mutex_unlock(&m->vcpus.lock);
+}
+
+void vcpus_pause(struct machine *m)
+{
+    pthread_mutex_lock(&m->vcpus.lock);
+    m->vcpus.run = false;
+    pthread_mutex_unlock(&m->vcpus.lock);
+    wait_parked(&m->vcpus);
+}
+
+bool vcpus_hang(struct machine *m)
+{
+    for (unsigned i = 0; i < m->vcpus.n; i++)
+        if (!vcpu_is_dead_halted(m->vcpus.thread[i].vcpu))
+            return false;
+    return true;
+}
+
+bool vcpus_take_end(struct machine *m, enum monitor_event *ret, char text[200])
+{
+    struct vcpus *v = &m->vcpus;
+    pthread_mutex_lock(&v->lock);
+    bool ended = v->ended && !v->told;
+    v->told |= v->ended;
+    *ret = v->end;
+    memcpy(text, v->end_text, sizeof v->end_text);
+    pthread_mutex_unlock(&v->lock);
+    return ended;
+}
