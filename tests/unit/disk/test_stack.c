@@ -143,6 +143,27 @@ static void test_longest_stack(void **state)
     scratch_end(&s);
 }
 
+/* What a short layer cuts off stays cut off, also inside a block and under a longer layer. */
+static void test_short_in_between(void **state)
+{
+    (void)state;
+    struct scratch s;
+    begin(&s, 0);
+    const size_t cut = 5 * LAYER_BLOCK + 512;
+    scratch_layer(&s, 1, cut);
+    scratch_layer(&s, 2, MIB);
+    struct disk *d = scratch_open(&s, 3, false);
+    for (int written = 0; written < 2; written++) { /* then with the block copied up */
+        assert_int_equal(scratch_read(d, data, sizeof data, 0), 0);
+        for (size_t i = 0; i < sizeof data; i++)
+            assert_int_equal(data[i], i < cut ? 0x5a : 0);
+        memset(data, 0x5a, 512);
+        assert_int_equal(scratch_write(d, data, 512, cut - 512), 0);
+    }
+    disk_close(d);
+    scratch_end(&s);
+}
+
 static void test_requests(void **state)
 {
     (void)state;
@@ -264,10 +285,10 @@ static void test_zeroes_over_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused_files),       cmocka_unit_test(test_refused_stacks),
-        cmocka_unit_test(test_longest_stack),       cmocka_unit_test(test_requests),
-        cmocka_unit_test(test_shortened_below),     cmocka_unit_test(test_space_comes_back),
-        cmocka_unit_test(test_zeroes_over_nothing),
+        cmocka_unit_test(test_refused_files),    cmocka_unit_test(test_refused_stacks),
+        cmocka_unit_test(test_longest_stack),    cmocka_unit_test(test_requests),
+        cmocka_unit_test(test_short_in_between), cmocka_unit_test(test_shortened_below),
+        cmocka_unit_test(test_space_comes_back), cmocka_unit_test(test_zeroes_over_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
