@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
-enum { SECTORS = 4096, ROUNDS = 25, LONGEST = 100 };
+enum { SECTORS = 4096, ROUNDS = 120, LONGEST = 100 };
 
 struct shared {                             /* survives the writer */
     _Atomic uint64_t generation, completed; /* of the last write begun, and finished */
@@ -80,7 +80,7 @@ static void test_killed(void **state)
     uint64_t writes = 0;
     for (int round = 0; round < ROUNDS; round++) {
         char path[SCRATCH_PATH];
-        if (round % 5 == 0) { /* while blocks are new, most can go wrong */
+        if (round % 2 == 0) { /* while blocks are new, most can go wrong */
             memset(m, 0, sizeof *m);
             unlink(scratch_path(&s, "file", 1, path));
             scratch_layer(&s, 1, sizeof below);
@@ -90,7 +90,7 @@ static void test_killed(void **state)
         pid_t child = fork();
         if (child == 0)
             write_forever(&s, m);
-        usleep(1000 + (useconds_t)scratch_random(&s, 15000));
+        usleep(300 + (useconds_t)scratch_random(&s, 5000));
         int status;
         kill(child, SIGKILL);
         assert_int_equal(waitpid(child, &status, 0), child);
