@@ -51,7 +51,8 @@ int disk_readv(struct disk *d, const struct iovec *iov, unsigned n_iov, uint64_t
 int disk_writev(struct disk *d, const struct iovec *iov, unsigned n_iov,
                 uint64_t offset) MUST_CHECK;
 int disk_flush(struct disk *d) MUST_CHECK;
-/* Reads as zeroes afterwards; space is given back where that is possible. */
+/* Reads as zeroes afterwards; space is given back. -EOPNOTSUPP: the host's file system cannot punch
+ * holes; zeroes can be written then. */
 int disk_write_zeroes(struct disk *d, uint64_t offset, uint64_t bytes) MUST_CHECK;
 /* A hint; what reads afterwards is either the old contents or zeroes. */
 int disk_discard(struct disk *d, uint64_t offset, uint64_t bytes) MUST_CHECK;

@@ -241,25 +241,6 @@ int disk_flush(struct disk *d)
 
 /* ---- zeroes ---------------------------------------------------------------------------------- */
 
-static int write_zero_bytes(struct disk *d, uint64_t at, uint64_t bytes)
-{
-    while (bytes) {
-        unsigned n = 0;
-        uint64_t sum = 0;
-        for (; n < DISK_IOV_MAX && sum < bytes; n++) {
-            size_t len = bytes - sum < LAYER_BLOCK ? (size_t)(bytes - sum) : LAYER_BLOCK;
-            d->iov[n] = (struct iovec){(void *)(uintptr_t)zero_block, len};
-            sum += len;
-        }
-        int r = write_file(d->file[0].fd, d->iov, n, at);
-        if (r < 0)
-            return r;
-        at += sum;
-        bytes -= sum;
-    }
-    return 0;
-}
-
 /* Bytes of the top's file. */
 static int punch(const struct disk *d, uint64_t at, uint64_t bytes)
 {
@@ -305,11 +286,7 @@ static int write_zeroes_layer(struct disk *d, uint64_t offset, uint64_t end)
         return write_zeroes_part(d, offset, end - offset);
     int r = write_zeroes_part(d, offset, first * LAYER_BLOCK - offset);
     if (r == 0 && first < stop) {
-        uint64_t at = d->file[0].data_offset + first * LAYER_BLOCK;
-        uint64_t bytes = (stop - first) * LAYER_BLOCK;
-        r = punch(d, at, bytes);
-        if (r == -EOPNOTSUPP)
-            r = write_zero_bytes(d, at, bytes);
+        r = punch(d, d->file[0].data_offset + first * LAYER_BLOCK, (stop - first) * LAYER_BLOCK);
         if (r == 0)
             r = mark_zeroed(d, first, stop, true);
     }
@@ -328,8 +305,7 @@ int disk_write_zeroes(struct disk *d, uint64_t offset, uint64_t bytes)
         return 0;
     if (d->file[0].cow)
         return write_zeroes_layer(d, offset, offset + bytes);
-    int r = punch(d, offset, bytes);
-    return r == -EOPNOTSUPP ? write_zero_bytes(d, offset, bytes) : r;
+    return punch(d, offset, bytes);
 }
 
 int disk_discard(struct disk *d, uint64_t offset, uint64_t bytes)

@@ -27,7 +27,7 @@ enum {
     SERIAL_LEN = 20,
     SEGMENTS_MAX = VIRTQ_CHAIN_MAX - 2, /* header and status */
     RANGES_MAX = 16,                    /* of one discard or write-zeroes */
-    RANGE_SECTORS_MAX = 1 << 19,        /* 256 MiB: also where zeroes have to be written */
+    RANGE_SECTORS_MAX = 1 << 19,        /* 256 MiB: parking waits for it */
     REQUEST_BYTES_MAX = 32 << 20,       /* parking waits for a request; drivers stop at 4 MiB */
     BATCH_REQUESTS = 16,
     BATCH_BYTES = 4 << 20,
