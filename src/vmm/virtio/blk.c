@@ -70,9 +70,8 @@ _Static_assert(sizeof(struct config) == 60, "as in the specification");
 
 struct blk {
     struct virtio_dev dev;
-    struct disk *disk; /* owned */
+    struct blk_config c;
     struct config config;
-    char serial[SERIAL_LEN];
     struct ev_source timer;
     struct rate_bucket bytes, ops;
     /* Of the request at the head of the queue, which may wait more than once. */
@@ -81,14 +80,11 @@ struct blk {
     bool waiting; /* the timer will go on */
     bool stuck;   /* for space */
     bool told;    /* what on_full() last said */
-    void (*on_full)(void *arg, bool full);
-    void *on_full_arg;
     _Atomic uint64_t bytes_written;
     struct virtq_chain chain;
 };
 
-/* ---- requests: 0 or -errno, which becomes the status ------------------------------------------
- */
+/* ---- requests: 0 or -errno, which becomes the status ---- */
 
 /* The data of a chain, cut out of it: what follows the header, or precedes the status. */
 static unsigned data_out(struct virtq_chain *c, struct iovec **ret)
@@ -124,7 +120,7 @@ static int do_read(struct blk *b, uint64_t sector)
     uint64_t offset;
     int r = place(sector, b->chain.in_bytes - 1, &offset);
     unsigned n = data_in(&b->chain, &v);
-    return r < 0 ? r : disk_readv(b->disk, v, n, offset);
+    return r < 0 ? r : disk_readv(b->c.disk, v, n, offset);
 }
 
 static int do_write(struct blk *b, uint64_t sector)
@@ -134,7 +130,7 @@ static int do_write(struct blk *b, uint64_t sector)
     int r = place(sector, bytes, &offset);
     unsigned n = data_out(&b->chain, &v);
     if (r == 0)
-        r = disk_writev(b->disk, v, n, offset);
+        r = disk_writev(b->c.disk, v, n, offset);
     if (r == 0)
         atomic_fetch_add_explicit(&b->bytes_written, bytes, memory_order_relaxed);
     return r;
@@ -149,8 +145,8 @@ static int do_range(struct blk *b, uint32_t type, const struct range *range)
     if (n > RANGE_SECTORS_MAX || place(le64_get(&range->sector), 0, &offset) < 0)
         return -EINVAL;
     uint64_t bytes = (uint64_t)n * SECTOR;
-    return type == T_DISCARD ? disk_discard(b->disk, offset, bytes)
-                             : disk_write_zeroes(b->disk, offset, bytes);
+    return type == T_DISCARD ? disk_discard(b->c.disk, offset, bytes)
+                             : disk_write_zeroes(b->c.disk, offset, bytes);
 }
 
 static int do_ranges(struct blk *b, uint32_t type)
@@ -170,8 +166,10 @@ static int do_ranges(struct blk *b, uint32_t type)
 
 static int do_get_id(struct blk *b)
 {
+    char id[SERIAL_LEN] = {0};
     uint32_t room = b->chain.in_bytes - 1;
-    virtq_write(&b->chain, 0, b->serial, room < SERIAL_LEN ? room : SERIAL_LEN);
+    memcpy(id, b->c.serial, strnlen(b->c.serial, SERIAL_LEN));
+    virtq_write(&b->chain, 0, id, room < SERIAL_LEN ? room : SERIAL_LEN);
     return 0;
 }
 
@@ -185,7 +183,7 @@ static int serve(struct blk *b, const struct request_header *h)
     case T_GET_ID:
         return do_get_id(b);
     case T_FLUSH:
-        return disk_flush(b->disk);
+        return disk_flush(b->c.disk);
     case T_OUT:
         r = do_write(b, le64_get(&h->sector));
         break;
@@ -194,10 +192,10 @@ static int serve(struct blk *b, const struct request_header *h)
         r = do_ranges(b, type);
     }
     /* A driver without FLUSH expects a write-through disk (§5.2.6.2). */
-    return r == 0 && !virtio_has(&b->dev, F_FLUSH) ? disk_flush(b->disk) : r;
+    return r == 0 && !virtio_has(&b->dev, F_FLUSH) ? disk_flush(b->c.disk) : r;
 }
 
-/* ---- the queue ------------------------------------------------------------------------------- */
+/* ---- the queue ---- */
 
 static void wait_ns(struct blk *b, uint64_t ns)
 {
@@ -205,10 +203,15 @@ static void wait_ns(struct blk *b, uint64_t ns)
     b->waiting = timerfd_settime(b->timer.fd, 0, &t, NULL) == 0;
 }
 
+static uint64_t now_ns(void)
+{
+    return (uint64_t)clock_mono_us() * 1000;
+}
+
 /* Nanoseconds until the request may begin, 0 = now. */
 static uint64_t pay(struct blk *b)
 {
-    uint64_t now = (uint64_t)clock_mono_us() * 1000;
+    uint64_t now = now_ns();
     uint64_t bytes = (uint64_t)b->chain.out_bytes + b->chain.in_bytes;
     uint64_t wait = b->op_paid ? 0 : rate_take(&b->ops, 1, now);
     b->op_paid = wait == 0;
@@ -255,8 +258,8 @@ static void tell(struct blk *b)
     if (b->told == b->stuck)
         return;
     b->told = b->stuck;
-    if (b->on_full)
-        b->on_full(b->on_full_arg, b->told);
+    if (b->c.on_full)
+        b->c.on_full(b->c.on_full_arg, b->told);
 }
 
 static void work(struct blk *b)
@@ -311,8 +314,7 @@ static void reset(struct virtio_dev *d)
     b->bytes_paid = 0;
 }
 
-/* ---- configuration and state ------------------------------------------------------------------
- */
+/* ---- configuration and state ---- */
 
 static void config_read(struct virtio_dev *d, uint32_t offset, void *p, uint32_t len)
 {
@@ -345,7 +347,7 @@ struct blk_state {
 static void save(struct virtio_dev *d, struct state_writer *w)
 {
     const struct blk *b = CONTAINER_OF(d, struct blk, dev);
-    struct blk_state s = {disk_bytes(b->disk), disk_is_read_only(b->disk), 0};
+    struct blk_state s = {disk_bytes(b->c.disk), disk_is_read_only(b->c.disk), 0};
     state_put(w, STATE_BLK, d->slot, STATE_VERSION, &s, sizeof s);
 }
 
@@ -354,12 +356,12 @@ static int restore(struct virtio_dev *d, const struct state_reader *r, struct er
     const struct blk *b = CONTAINER_OF(d, struct blk, dev);
     struct blk_state s;
     int k = state_get(r, STATE_BLK, d->slot, STATE_VERSION, &s, sizeof s, e);
-    if (k == 0 && (s.bytes != disk_bytes(b->disk) || !s.read_only != !disk_is_read_only(b->disk)))
+    if (k == 0 &&
+        (s.bytes != disk_bytes(b->c.disk) || !s.read_only == disk_is_read_only(b->c.disk)))
         k = err_set(e, EBADMSG,
-                    "blk was saved with a %s disk of %llu bytes, this one is %s with %llu",
-                    s.read_only ? "read-only" : "writable", (unsigned long long)s.bytes,
-                    disk_is_read_only(b->disk) ? "read-only" : "writable",
-                    (unsigned long long)disk_bytes(b->disk));
+                    "blk was saved with a disk of %llu bytes (read-only: %u), not %llu (%d)",
+                    (unsigned long long)s.bytes, s.read_only,
+                    (unsigned long long)disk_bytes(b->c.disk), disk_is_read_only(b->c.disk));
     return k;
 }
 
@@ -384,43 +386,30 @@ static uint64_t features(const struct disk *d)
     return f | 1 << F_FLUSH | 1 << F_DISCARD | 1 << F_WRITE_ZEROES;
 }
 
-static int start(struct blk *b, struct err *e)
-{
-    b->timer =
-        (struct ev_source){timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), on_timer};
-    if (b->timer.fd < 0)
-        return err_set_errno(e, errno, "blk: timer");
-    int r = virtio_init(&b->dev, e);
-    if (r == 0 && (r = ev_add(b->dev.loop, &b->timer, EPOLLIN)) < 0) {
-        virtio_done(&b->dev);
-        err_set_errno(e, -r, "blk: timer");
-    }
-    if (r < 0)
-        cleanup_close(&b->timer.fd);
-    return r;
-}
-
 int blk_new(const struct blk_config *c, struct blk **ret, struct err *e)
 {
     struct blk *b = calloc(1, sizeof *b);
     if (!b)
         return err_set(e, ENOMEM, "out of memory");
-    uint64_t now = (uint64_t)clock_mono_us() * 1000;
+    b->c = *c;
     b->dev = (struct virtio_dev){.ops = &OPS,
                                  .slot = c->slot,
                                  .device_features = features(c->disk),
                                  .mem = c->mem,
                                  .irq = c->irq,
                                  .loop = c->loop};
-    b->disk = c->disk;
-    b->on_full = c->on_full;
-    b->on_full_arg = c->on_full_arg;
-    rate_init(&b->bytes, c->bytes, now);
-    rate_init(&b->ops, c->ops, now);
-    memcpy(b->serial, c->serial, strnlen(c->serial, SERIAL_LEN));
+    rate_init(&b->bytes, c->bytes, now_ns());
+    rate_init(&b->ops, c->ops, now_ns());
     fill_config(&b->config, disk_bytes(c->disk));
-    int r = start(b, e);
+    b->timer.ready = on_timer;
+    b->timer.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    int r = b->timer.fd < 0 ? -errno : ev_add(c->loop, &b->timer, EPOLLIN);
+    if (r < 0)
+        err_set_errno(e, -r, "blk: timer");
+    else if ((r = virtio_init(&b->dev, e)) < 0)
+        ev_remove(c->loop, &b->timer);
     if (r < 0) {
+        cleanup_close(&b->timer.fd);
         free(b);
         return r;
     }
@@ -435,7 +424,7 @@ void blk_free(struct blk *b)
     ev_remove(b->dev.loop, &b->timer);
     cleanup_close(&b->timer.fd);
     virtio_done(&b->dev);
-    disk_close(b->disk);
+    disk_close(b->c.disk);
     free(b);
 }
 
