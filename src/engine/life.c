@@ -69,6 +69,12 @@ static void stderr_ready(struct watch *w)
     stderr_read(CONTAINER_OF(w, struct life, on_stderr));
 }
 
+void life_drain(struct life *l)
+{
+    while (console_read(l) || stderr_read(l))
+        ;
+}
+
 /* Lock held. */
 static void describe_exit(struct life *l, struct engine_exit *x)
 {
@@ -96,8 +102,7 @@ static void describe_exit(struct life *l, struct engine_exit *x)
 static void finish(struct life *l)
 {
     struct engine_exit x;
-    while (console_read(l) || stderr_read(l))
-        ;
+    life_drain(l);
     l->ops->close(l);
     life_unwatch(l, &l->on_console);
     life_unwatch(l, &l->on_stderr);

@@ -99,6 +99,8 @@ void life_kill(struct life *l);
 void life_stop(struct life *l);
 void life_done(struct life *l); /* after life_stop(); frees what it owns */
 
+/* Reaper thread: takes what has been printed so far. */
+void life_drain(struct life *l);
 /* Reaper thread: removes and closes. */
 void life_unwatch(struct life *l, struct watch *w);
 

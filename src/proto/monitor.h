@@ -124,8 +124,8 @@ struct monitor_restore {
 struct monitor_save {
     uint32_t all; /* every page that is not zero, not just those that differ from the memory file */
     /* FORK, bit i: during the pause disk i gets an empty layer on top, which takes all later
-     * writes; what was its top is not written again. answer.saved.disks_moved says whether that was
-     * done, for all or for none. */
+     * writes; what was its top is not written again. answer.saved.disks_moved says for which that
+     * was done. */
     uint32_t disks;
 };
 
@@ -139,8 +139,9 @@ struct monitor_balloon {
 
 struct monitor_saved { /* answer to SAVE and FORK */
     uint64_t state_bytes, pages_bytes, pages;
-    uint64_t paused_us;   /* FORK: how long no vCPU ran */
-    uint32_t disks_moved; /* FORK: the new layers are in use, also when the rest failed */
+    uint64_t paused_us; /* FORK: how long no vCPU ran */
+    uint32_t
+        disks_moved; /* FORK: those of save.disks whose new layer is in use, even if it failed */
     uint32_t reserved;
 };
 

@@ -150,9 +150,9 @@ int machine_save(struct machine *m, const struct monitor_save *c, const int *fds
 /* ---- fork -------------------------------------------------------------------------------------
  */
 
-/* New top layers, for all disks or for none that matters: what failed half-way keeps running on
- * what it has, and the snapshot is not used. */
-static int push_layers(struct machine *m, uint32_t disks, const int *fds, struct err *e)
+/* New top layers. After a failure half-way each disk goes on with what it has. */
+static int push_layers(struct machine *m, uint32_t disks, const int *fds, uint32_t *moved,
+                       struct err *e)
 {
     for (unsigned i = 0; i < m->shape.n_disks; i++) {
         if (!(disks >> i & 1))
@@ -160,6 +160,7 @@ static int push_layers(struct machine *m, uint32_t disks, const int *fds, struct
         int r = disk_push(m->disks[i], *fds++, e);
         if (r < 0)
             return r;
+        *moved |= 1u << i;
     }
     return 0;
 }
@@ -222,9 +223,8 @@ int machine_fork(struct machine *m, const struct monitor_save *c, const int *fds
         r = find_pages(m, c->all, &pages, e);
     unsigned pushed = 2;
     if (r == 0) {
-        r = push_layers(m, c->disks, fds + 2, e);
-        ret->disks_moved = r == 0;
-        pushed = n;
+        r = push_layers(m, c->disks, fds + 2, &ret->disks_moved, e);
+        pushed += (unsigned)__builtin_popcount(ret->disks_moved);
     }
     *m->child_result = (struct saved_result){.code = -EIO, .text = "nothing was written"};
     if (r == 0 && (copy = copy_process()) == 0)

@@ -130,12 +130,12 @@ static int insert_below(struct overlay_chain *c, const char *below)
     return 0;
 }
 
-/* The new layers are in use: they take their names. */
-static int settle(struct vmm *m, struct moves *mv, struct err *e)
+/* The new layers that are in use take their names. */
+static int settle(struct vmm *m, struct moves *mv, uint32_t moved, struct err *e)
 {
     for (unsigned i = 0; i < m->shape.n_disks; i++) {
         struct move *v = &mv->disk[i];
-        if (!v->made)
+        if (!v->made || !(moved >> i & 1))
             continue;
         int r = rename(v->next, top_of(m, i)) < 0 ? -errno : insert_below(&m->disks[i], v->below);
         if (r < 0) {
@@ -171,11 +171,9 @@ static int fork_into(struct vmm *m, struct vmm_saving *s, struct moves *mv,
         life_end(&m->life, "it did not answer a fork"); /* which layer it writes is not known */
     if (r < 0 && why.code)
         err_copy(e, &why);
-    if (a.saved.disks_moved) {
-        int k = settle(m, mv, &why);
-        if (r == 0 && k < 0)
-            r = err_copy(e, &why);
-    }
+    int k = settle(m, mv, a.saved.disks_moved, &why);
+    if (r == 0 && k < 0)
+        r = err_copy(e, &why);
     ret->paused_us = a.saved.paused_us;
     return r;
 }

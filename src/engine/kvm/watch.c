@@ -17,7 +17,7 @@
 enum {
     EVENTS_PER_SECOND = 1000,
     LOGGED_MAX = 50,
-    END_MS = 500, /* how long a monitor whose guest has ended may take to end */
+    END_MS = 500, /* how long a monitor that has closed its channel may take to end */
 };
 
 static const char BROKEN[] = "the monitor broke the protocol of its control channel";
@@ -66,12 +66,11 @@ static void end_text(const struct vmm *m, char *out, size_t cap)
     }
 }
 
-/* The console, which may tell more, has been read by now. */
+/* What the guest said before its end is in the console by now. */
 static void note_end(struct vmm *m)
 {
     char why[sizeof m->life.note];
-    if (!m->ended_by)
-        return;
+    life_drain(&m->life);
     end_text(m, why, sizeof why);
     life_end(&m->life, why);
 }
@@ -105,7 +104,7 @@ static int take_event(struct vmm *m, const struct monitor_notice *n)
             return 0;
         m->ended_by = n->event;
         memcpy(m->ended_text, text, sizeof text);
-        vmm_set_timer(m, END_MS);
+        note_end(m);
     } else if (n->event == MONITOR_EVENT_DISK_FULL) {
         if (m->end_when_full)
             life_end(&m->life, LIFE_NO_SPACE);
@@ -174,9 +173,7 @@ static void timer_ready(struct watch *w)
     uint64_t times;
     if (read(w->fd, &times, sizeof times) < 0)
         return;
-    if (m->ended_by)
-        note_end(m);
-    else if (m->on_control.fd < 0)
+    if (m->on_control.fd < 0)
         life_end(&m->life, "the monitor closed its control channel");
     else
         vmm_record_working_set(m);
@@ -187,7 +184,6 @@ static void close_channel(struct life *l)
     struct vmm *m = CONTAINER_OF(l, struct vmm, life);
     while (control_read(m))
         ;
-    note_end(m);
     life_unwatch(l, &m->on_timer);
     stop_control(m);
 }

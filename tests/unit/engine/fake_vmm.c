@@ -106,7 +106,7 @@ static void serve(const struct monitor_message *m, const int *fds, struct monito
     case MONITOR_FORK:
         save(m, fds);
         a->saved.paused_us = 1234;
-        a->saved.disks_moved = m->save.disks != 0;
+        a->saved.disks_moved = m->save.disks;
         break;
     case MONITOR_WORKING_SET:
         if (write(fds[0], "set", 3) != 3)
