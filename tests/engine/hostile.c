@@ -24,7 +24,7 @@
 #include "proto/wire.h"
 
 static struct rig rig;
-static const char *noisy_program;
+static const char *noisy_program, *rogue_program;
 static struct box *box; /* one booted machine for all tests */
 
 static void sleep_ms(int ms)
@@ -53,10 +53,12 @@ static void test_boot(void **state)
     box_boot(&rig, box);
 }
 
-/* One file in the "newc" format the kernel unpacks, then the end marker. */
+/* One file in the "newc" format the kernel unpacks, then the end marker, then the archive with the
+ * kernel's modules. */
 static void write_cpio(const char *path, const char *program)
 {
     struct err e = {0};
+    char modules[600];
     struct buf file = BUF_INIT(64 << 20), out = BUF_INIT(0);
     CHECK_OK(fs_read_file(program, &file, &e), e);
     const struct {
@@ -79,6 +81,8 @@ static void write_cpio(const char *path, const char *program)
         while (out.len % 4)
             assert_int_equal(buf_add(&out, "", 1), 0);
     }
+    snprintf(modules, sizeof modules, "%s/modules.cpio", rig.guest);
+    CHECK_OK(fs_read_file(modules, &out, &e), e);
     CHECK_OK(fs_write_file(path, out.data, out.len, 0600, &e), e);
     buf_done(&out);
     buf_done(&file);
@@ -92,36 +96,55 @@ static off_t size_of(const char *dir, const char *name)
     return stat(path, &st) == 0 ? st.st_size : -1;
 }
 
-/* A guest of its own that only writes to its console: two files of half a mebibyte are kept. */
-static void test_console_flood(void **state)
+struct own { /* a guest with another init, under an engine of its own */
+    char dir[400];
+    struct engine *engine;
+    struct engine_machine *machine;
+};
+
+static void own_boot(struct own *o, const char *id, const char *program)
 {
-    (void)state;
     struct err e = {0};
-    char kernel[600], initramfs[400], dir[400];
+    char kernel[600], initramfs[400];
+    *o = (struct own){0};
     snprintf(kernel, sizeof kernel, "%s/vmlinux", rig.guest);
-    snprintf(initramfs, sizeof initramfs, "%s/noisy.cpio", rig.dir);
-    snprintf(dir, sizeof dir, "%s/noisy", rig.dir);
-    write_cpio(initramfs, noisy_program);
-    CHECK_OK(fs_mkdir_p(dir, 0700, &e), e);
+    snprintf(initramfs, sizeof initramfs, "%s/%s.cpio", rig.dir, id);
+    snprintf(o->dir, sizeof o->dir, "%s/%s", rig.dir, id);
+    write_cpio(initramfs, program);
+    CHECK_OK(fs_mkdir_p(o->dir, 0700, &e), e);
     struct engine_config c = {.kind = engine_name(rig.engine),
                               .kernel = kernel,
                               .initramfs = initramfs,
                               .helper_dir = rig.helper_dir,
                               .key_dir = rig.dir,
                               .sandbox = true};
-    struct engine_spec s = {.id = "noisy", .dir = dir, .memory_mib = 128, .vcpus = 1};
-    struct engine *en = NULL;
-    struct engine_machine *m = NULL;
-    CHECK_OK(engine_open(&c, &en, &e), e);
-    CHECK_OK(engine_boot(en, &s, &m, &e), e);
+    struct engine_spec s = {.id = id, .dir = o->dir, .memory_mib = 128, .vcpus = 1};
+    CHECK_OK(engine_open(&c, &o->engine, &e), e);
+    CHECK_OK(engine_boot(o->engine, &s, &o->machine, &e), e);
+}
+
+static void own_end(struct own *o)
+{
+    int64_t t0 = clock_mono_ms();
+    engine_machine_free(o->machine);
+    assert_true(clock_mono_ms() - t0 < 3000);
+    engine_close(o->engine);
+}
+
+/* It only writes to its console: two files of half a mebibyte are kept. */
+static void test_console_flood(void **state)
+{
+    (void)state;
+    struct own o;
+    own_boot(&o, "noisy", noisy_program);
     int rounds = 0; /* of the log */
     off_t last = 0;
     long before = resident_kib();
     for (int64_t end = clock_mono_ms() + 60000; rounds < 2 && clock_mono_ms() < end;) {
         sleep_ms(50);
-        off_t now = size_of(dir, "console.log");
+        off_t now = size_of(o.dir, "console.log");
         assert_true(now <= 512 * 1024);
-        assert_true(size_of(dir, "console.log.1") <= 512 * 1024);
+        assert_true(size_of(o.dir, "console.log.1") <= 512 * 1024);
         rounds += now < last;
         last = now;
     }
@@ -129,10 +152,38 @@ static void test_console_flood(void **state)
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     assert_true(resident_kib() - before < 4096);
 #endif
-    int64_t t0 = clock_mono_ms();
-    engine_machine_free(m);
-    assert_true(clock_mono_ms() - t0 < 3000);
-    engine_close(en);
+    own_end(&o);
+}
+
+/* The guest answers the hello with noise, or rightly and then floods with noise, SETTINGS, PING or
+ * PUSH_PROMISE: the session ends or times out, the host keeps little, the machine can be ended. */
+static void test_channel_flood(void **state)
+{
+    (void)state;
+    struct own o;
+    own_boot(&o, "rogue", rogue_program);
+    long before = resident_kib();
+    for (int kind = 0; kind < 5; kind++) {
+        struct err e = {0};
+        struct agent *a = NULL;
+        int fd = engine_channel(o.machine, &e);
+        CHECK_OK(fd, e);
+        int r = agent_open(rig.loop, fd, kind ? 5000 : 15000, &a, &e); /* the first: it boots */
+        if (r == 0)
+            r = agent_call(a, "GET", WIRE_INFO, NULL, 3000, NULL, &e);
+        printf("  %s\n", e.text);
+        assert_true(r < 0);
+        if (a) {
+            agent_close(a);
+            agent_unref(a);
+        }
+    }
+    printf("five floods, %ld KiB grown\n", resident_kib() - before);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+    assert_true(resident_kib() - before < 16384);
+#endif
+    assert_true(engine_machine_alive(o.machine));
+    own_end(&o);
 }
 
 static size_t discarded;
@@ -167,14 +218,28 @@ static void test_output_flood(void **state)
 #endif
 }
 
+/* Reserved blocks cost the host nothing: the guest sees a full disk, the host a small file. */
 static void test_disk_full(void **state)
 {
     (void)state;
     char out[300];
-    /* Only a part, or the host's disk pays for the test. */
-    box_sh(box, "dd if=/dev/zero of=/big bs=1M count=64 2>/dev/null; sync; rm /big; sync", out,
-           sizeof out);
-    assert_int_equal(box_sh(box, "echo fine", out, sizeof out), 0);
+    struct engine_stats st;
+    struct err e = {0};
+    assert_int_not_equal(
+        box_sh(box,
+               "n=0; while fallocate -l 1G /big$n; do n=$((n+1)); done 2>/dev/shm/why; "
+               "for f in 100M 10M 1M 64K 4K; do while fallocate -l $f /big$f$n; do "
+               "n=$((n+1)); done 2>>/dev/shm/why; done; echo x > /one-more",
+               out, sizeof out),
+        0);
+    box_sh(box, "cat /dev/shm/why", out, sizeof out);
+    if (!strstr(out, "No space left on device"))
+        fail_msg("no full disk: %s", out);
+    CHECK_OK(engine_machine_stats(box->machine, &st, &e), e);
+    printf("a full disk takes %llu MiB of the host's\n",
+           (unsigned long long)(st.disk_written_bytes >> 20));
+    assert_true(st.disk_written_bytes < (512u << 20));
+    box_sh(box, "rm -f /big*; sync; echo fine", out, sizeof out);
     assert_string_equal(out, "fine");
 }
 
@@ -310,11 +375,16 @@ int main(int argc, char **argv)
     if (argc == 4 && strcmp(argv[2], "--owner") == 0)
         return own_machine(argc, argv);
     noisy_program = argc > 2 ? argv[2] : "noisy_init";
+    rogue_program = argc > 3 ? argv[3] : "rogue_init";
     rig_open(&rig, argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_boot),       cmocka_unit_test(test_console_flood),
-        cmocka_unit_test(test_disk_full),  cmocka_unit_test(test_output_flood),
-        cmocka_unit_test(test_fork_bomb),  cmocka_unit_test(test_stopped_monitor),
+        cmocka_unit_test(test_boot),
+        cmocka_unit_test(test_console_flood),
+        cmocka_unit_test(test_channel_flood),
+        cmocka_unit_test(test_disk_full),
+        cmocka_unit_test(test_output_flood),
+        cmocka_unit_test(test_fork_bomb),
+        cmocka_unit_test(test_stopped_monitor),
         cmocka_unit_test(test_dead_owner),
     };
     int failed = cmocka_run_group_tests_name("engine hostile", tests, NULL, box_end_all);
