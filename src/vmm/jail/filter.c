@@ -17,6 +17,14 @@
 #include "vmm/jail/filter_table.h"
 #include "vmm/jail/jail.h"
 
+/* Compiled with JAIL_AUDIT, a rule tells a tracer which one it is instead of allowing; only a test
+ * does that (tests/monitor/audit.c). */
+#ifdef JAIL_AUDIT
+#define ALLOW(role, rule) (SECCOMP_RET_TRACE | ((unsigned)(role) << 8 | (rule)))
+#else
+#define ALLOW(role, rule) SECCOMP_RET_ALLOW
+#endif
+
 #define PROGRAM_MAX 1024u
 #define X32_BIT 0x40000000u
 
@@ -59,7 +67,7 @@ static void result(struct program *p, uint32_t action)
     emit(p, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, action));
 }
 
-static void add_rule(struct program *p, const struct filter_rule *r)
+static void add_rule(struct program *p, const struct filter_rule *r, uint32_t allow)
 {
     unsigned left = r->n * 3 + 1; /* instructions from here to behind the rule */
     load(p, offsetof(struct seccomp_data, nr));
@@ -69,9 +77,9 @@ static void add_rule(struct program *p, const struct filter_rule *r)
         load(p, offsetof(struct seccomp_data, args) + c->argument * sizeof(uint64_t));
         emit(p, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, c->mask));
         left -= 3;
-        expect(p, c->value, left);
+        expect(p, c->value == SELF ? (uint32_t)getpid() : c->value, left);
     }
-    result(p, SECCOMP_RET_ALLOW);
+    result(p, allow);
 }
 
 static void add_prologue(struct program *p)
@@ -89,7 +97,7 @@ int jail_filter_except(enum jail_role role, unsigned rule, struct err *e)
     add_prologue(&p);
     for (unsigned i = 0; i < *roles[role].n; i++)
         if (i != rule)
-            add_rule(&p, &roles[role].rule[i]);
+            add_rule(&p, &roles[role].rule[i], ALLOW(role, i));
     result(&p, SECCOMP_RET_KILL_PROCESS);
     if (p.n == PROGRAM_MAX)
         return err_set(e, E2BIG, "system call filter '%s' is too long", roles[role].name);

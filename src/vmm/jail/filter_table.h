@@ -14,6 +14,8 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#define SELF 0xffffffffu /* a value: the pid of the process that loads the filter */
+
 struct filter_condition { /* (argument & mask) == value, on the low 32 bits */
     unsigned argument;
     uint32_t mask, value;

@@ -108,7 +108,8 @@ static int attempt(void *arg)
     struct err e = {0};
     if (jail_filter_except(a->role, a->except, &e) < 0)
         return 100;
-    syscall(a->call, a->arg[0], a->arg[1], a->arg[2], a->arg[3], a->arg[4], a->arg[5]);
+    long arg0 = a->call == SYS_tgkill && a->arg[0] == (long)SELF ? getpid() : a->arg[0];
+    syscall(a->call, arg0, a->arg[1], a->arg[2], a->arg[3], a->arg[4], a->arg[5]);
     syscall(a->role == JAIL_CONTROL ? SYS_exit_group : SYS_exit, 0);
     return 0;
 }
