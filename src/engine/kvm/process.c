@@ -52,7 +52,7 @@ void vmm_create_message(const struct vmm_shape *s, struct monitor_message *ret)
         .type = MONITOR_CREATE,
         .create = {.memory_bytes = (uint64_t)s->memory_mib << 20,
                    .vcpus = s->vcpus,
-                   .flags = s->network ? MONITOR_NET_DEVICE : 0,
+                   .flags = MONITOR_BALLOON_DEVICE | (s->network ? MONITOR_NET_DEVICE : 0),
                    .n_disks = s->n_disks},
     };
 }
