@@ -4,11 +4,11 @@
  * new empty layer on top of each writable disk; the copy then writes the state while the machine
  * runs.
  *
- * A disk's top file T is linked as T.<n> (the base of the machine's new layer, for as long as the
- * machine's directory lives) and as <snapshot>/disk<i> (the base of the clones' overlays, for as
- * long as the snapshot lives); the new layer takes the name T once it is in use. Until then nothing
- * has changed for who opens T after a crash. The frozen file stays open for writing in a monitor
- * that its guest may own: such a guest can change the disks of its own clones, nobody else's.
+ * A disk's top file T is linked as T.<n>, the base of the machine's new layer for as long as the
+ * machine's directory lives; the new layer takes the name T once it is in use. Until then nothing
+ * has changed for who opens T after a crash. The clones' overlays are made over a copy,
+ * <snapshot>/disk<i> (shared extents, where the file system has them): T.<n> stays open for writing
+ * in a monitor that its guest may own, and must not be what other machines read.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "engine/kvm/freeze.h"
 
 enum { LINKS_MAX = 4096 };
@@ -69,18 +70,12 @@ static int link_below(struct move *v, const char *top, struct err *e)
     return err_set_errno(e, errno, "link %s", v->below);
 }
 
-static int prepare_disk(struct vmm *m, unsigned i, struct vmm_saving *s, struct move *v,
-                        struct engine_fork_info *ret, struct err *e)
+static int prepare_disk(struct vmm *m, unsigned i, struct move *v, struct engine_fork_info *ret,
+                        struct err *e)
 {
     const char *top = top_of(m, i);
-    CLEANUP(cleanup_close)
-    int old = open(top, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    if (old < 0)
-        return err_set_errno(e, errno, "disk %s", top);
     snprintf(ret->disk[i], sizeof ret->disk[i], "disk%u", i);
-    int r = frozen_link_in(&s->frozen, old, ret->disk[i], e);
-    if (r == 0)
-        r = link_below(v, top, e);
+    int r = link_below(v, top, e);
     if (r < 0)
         return r;
     if (snprintf(v->next, sizeof v->next, "%s.next", top) >= (int)sizeof v->next)
@@ -95,14 +90,13 @@ static int prepare_disk(struct vmm *m, unsigned i, struct vmm_saving *s, struct 
     return v->fd < 0 ? err_set_errno(e, errno, "disk %s", v->next) : 0;
 }
 
-static int prepare(struct vmm *m, struct vmm_saving *s, struct moves *mv,
-                   struct engine_fork_info *ret, struct err *e)
+static int prepare(struct vmm *m, struct moves *mv, struct engine_fork_info *ret, struct err *e)
 {
     int r = 0;
     ret->n_disks = m->shape.n_disks;
     for (unsigned i = 0; r == 0 && i < m->shape.n_disks; i++)
         if (!m->disk_read_only[i])
-            r = prepare_disk(m, i, s, &mv->disk[i], ret, e);
+            r = prepare_disk(m, i, &mv->disk[i], ret, e);
     return r;
 }
 
@@ -166,7 +160,7 @@ static int fork_into(struct vmm *m, struct vmm_saving *s, struct moves *mv,
 {
     struct monitor_answer a = {0};
     struct err why = {0};
-    int r = prepare(m, s, mv, ret, e);
+    int r = prepare(m, mv, ret, e);
     if (r == 0 && (r = ask(m, s, mv, &a, &why)) == -ETIMEDOUT)
         life_end(&m->life, "it did not answer a fork"); /* which layer it writes is not known */
     if (r < 0 && why.code)
@@ -176,6 +170,20 @@ static int fork_into(struct vmm *m, struct vmm_saving *s, struct moves *mv,
         r = err_copy(e, &why);
     ret->paused_us = a.saved.paused_us;
     return r;
+}
+
+static int copy_frozen(const struct vmm *m, const struct vmm_saving *s, const struct moves *mv,
+                       const struct engine_fork_info *info, struct err *e)
+{
+    for (unsigned i = 0; i < m->shape.n_disks; i++) {
+        char to[4200];
+        int r = info->disk[i][0] ? path_join(to, sizeof to, s->frozen.part, info->disk[i], e) : 0;
+        if (r == 0 && info->disk[i][0])
+            r = fs_copy_file(mv->disk[i].below, to, 0600, e);
+        if (r < 0)
+            return r;
+    }
+    return 0;
 }
 
 static int sync_frozen(const struct vmm *m, const struct vmm_saving *s,
@@ -205,6 +213,8 @@ int vmm_fork(struct vmm *m, const char *dir, struct engine_fork_info *ret, struc
     r = vmm_saving_begin(m, dir, MANIFEST_SNAPSHOT, &s, e);
     if (r == 0)
         r = fork_into(m, &s, &mv, &info, e);
+    if (r == 0)
+        r = copy_frozen(m, &s, &mv, &info, e);
     if (r == 0)
         r = sync_frozen(m, &s, &info, e);
     if (r == 0)
