@@ -11,12 +11,13 @@ import re
 import socket
 import ssl
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
-from conftest import ROOT, Daemon  # noqa: E402
+from conftest import BUILD, ROOT, Daemon  # noqa: E402
 
 ROWS = []
 
@@ -94,7 +95,7 @@ def build_phases(d):
 
 
 def lifecycle(d, image, rounds):
-    first, running, suspend, resume, warm, memory = [], [], [], [], [], []
+    first, running, suspend, resume, warm, own, share = [], [], [], [], [], [], []
     for _ in range(rounds):
         start = time.monotonic()
         vm = api(d, "run_microvm", imageIdentifier=image,
@@ -124,7 +125,8 @@ def lifecycle(d, image, rounds):
         vm = api(d, "run_microvm", imageIdentifier=image)
         until(d, vm, "RUNNING")
         running.append((time.monotonic() - start) * 1000)
-        memory.append(private_mib(d, vm))
+        own.append(memory_mib(d, vm, "Private_Dirty"))
+        share.append(memory_mib(d, vm))
         api(d, "terminate_microvm", microvmIdentifier=vm["microvmId"])
         until(d, vm, "TERMINATED")
     row("RunMicrovm -> RUNNING", running)
@@ -132,7 +134,8 @@ def lifecycle(d, image, rounds):
     row("SuspendMicrovm -> SUSPENDED", suspend)
     row("request to a suspended VM -> answer", resume)
     row("request on a warm connection", warm)
-    row("private memory of an idle clone", memory, "MiB")
+    row("idle clone: pages of its own, all its processes", own, "MiB")
+    row("idle clone: PSS, all its processes", share, "MiB")
 
 
 def processes():
@@ -148,9 +151,9 @@ def processes():
     return table
 
 
-def private_mib(d, vm):
-    """Pss of the clone's sandbox and everything in it: private pages and the fair share of shared
-    ones. Only the sandbox's own command line names the VM."""
+def memory_mib(d, vm, field="Pss"):
+    """A line of smaps_rollup, summed over the clone's sandbox and everything in it. Only the sandbox's
+    own command line names the VM."""
     table = processes()
     mine = {pid for pid, (_, line) in table.items() if vm["microvmId"].encode() in line}
     while True:
@@ -162,7 +165,7 @@ def private_mib(d, vm):
     for pid in mine:
         try:
             text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
-            total += int(re.search(r"^Pss:\s+(\d+)", text, re.M).group(1))
+            total += int(re.search(rf"^{field}:\s+(\d+)", text, re.M).group(1))
         except OSError:
             continue
     return total / 1024
@@ -182,9 +185,19 @@ def ten_at_once(d, image):
     with concurrent.futures.ThreadPoolExecutor(10) as pool:
         done = list(pool.map(one, range(10)))
     row("ten at once: each RunMicrovm -> first byte", [ms for ms, _ in done])
-    row("ten at once: private memory each", [private_mib(d, vm) for _, vm in done], "MiB")
+    row("ten at once: PSS each", [memory_mib(d, vm) for _, vm in done], "MiB")
     for _, vm in done:
         api(d, "terminate_microvm", microvmIdentifier=vm["microvmId"])
+
+
+def engine_level(disk):
+    """Programs of their own, through engine.h alone, when no daemon runs beside them."""
+    program, helpers = BUILD / "tests/perf/perf_engine", BUILD / "src/net"
+    print(flush=True)
+    subprocess.run([program, helpers, "serve", disk, "/app", "gunicorn", "--bind", "0.0.0.0:5000",
+                    "--workers", "1", "app:app"], check=True)
+    print("\nboots with every processor busy", flush=True)
+    subprocess.run([program, helpers, "boots", "50"], check=True)
 
 
 def main():
@@ -202,6 +215,7 @@ def main():
             ten_at_once(d, image)
         finally:
             d.stop()
+        engine_level(max((d.home / "images/flask").glob("*/disk.raw")))
 
 
 if __name__ == "__main__":
