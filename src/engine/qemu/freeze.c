@@ -163,10 +163,29 @@ static void set_freezing(struct machine *m, bool freezing)
     pthread_mutex_unlock(&m->life.lock);
 }
 
+/* What a stopped guest has written before: nothing adds to it any more. */
+static void start_all_writeback(const struct machine *m)
+{
+    const char *path[ENGINE_DISKS_MAX + 1];
+    unsigned n = 0;
+    for (unsigned i = 0; i < m->args.n_disks; i++)
+        if (!m->disk_read_only[i])
+            path[n++] = m->disks[i].node[0].path;
+    if (m->args.memory == QEMU_MEMORY_SHARED)
+        path[n++] = m->memory_file;
+    while (n-- > 0) {
+        CLEANUP(cleanup_close)
+        int fd = open(path[n], O_RDONLY | O_CLOEXEC);
+        if (fd >= 0)
+            frozen_start_writeback(fd);
+    }
+}
+
 static int stop_and_write(struct machine *m, struct frozen *f, struct manifest *mf, struct err *e)
 {
     set_freezing(m, true);
     int r = machine_call(m, "stop", NULL, e);
+    start_all_writeback(m);
     if (r == 0)
         r = lift_limits(m, e);
     if (r == 0)
