@@ -41,7 +41,8 @@ static void test_boot(void **state)
     box_boot(&rig, parent);
     sh(parent, "echo before > /file; head -c 4000000 /dev/urandom > /blob; sync", out, sizeof out);
     sh(parent,
-       "echo unsynced > /late; (while :; do date +%s%N > /run/beat; sleep 0.1; done) "
+       "echo unsynced > /late; (while :; do date +%s%N > /run/new; mv /run/new /run/beat; sleep "
+       "0.1; done) "
        ">/dev/null 2>&1 & echo $!",
        out, sizeof out);
 }
@@ -80,7 +81,7 @@ static void test_fork(void **state)
     struct engine_fork_info info;
     struct box *b[CLONES];
     char dir[400], sum[200], out[300], other[300];
-    snprintf(dir, sizeof dir, "%s/fork", rig.dir);
+    snprintf(dir, sizeof dir, "%s/snap-fork", rig.dir);
     fork_to(dir, &info);
     sh(parent, "sha256sum < /blob", sum, sizeof sum);
     sh(parent,
@@ -120,7 +121,7 @@ static void test_again(void **state)
     struct err e = {0};
     struct engine_fork_info info;
     char dir[400], suspended[500];
-    snprintf(dir, sizeof dir, "%s/again", rig.dir);
+    snprintf(dir, sizeof dir, "%s/snap-again", rig.dir);
     fork_to(dir, &info);
     struct box *b = clone_of(dir, &info, "second");
     expect(b, "cat /file", "after");
@@ -142,8 +143,8 @@ static void test_of_a_clone(void **state)
     struct err e = {0};
     struct engine_fork_info info;
     char first[400], second[400], out[100];
-    snprintf(first, sizeof first, "%s/first", rig.dir);
-    snprintf(second, sizeof second, "%s/second", rig.dir);
+    snprintf(first, sizeof first, "%s/snap-first", rig.dir);
+    snprintf(second, sizeof second, "%s/snap-second", rig.dir);
     fork_to(first, &info);
     struct box *keep = parent, *a = clone_of(first, &info, "child");
     sh(a, "echo child > /file", out, sizeof out);
