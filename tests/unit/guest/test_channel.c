@@ -562,6 +562,11 @@ static void *flood_peer(void *arg)
     return NULL;
 }
 
+static void call_send(void *arg)
+{
+    send_some(arg);
+}
+
 static void call_abort(void *arg)
 {
     agent_tunnel_abort(((struct tunnel_test *)arg)->t);
@@ -655,7 +660,7 @@ static void tunnel_app_half_closes(void **state)
     assert_int_equal(x.ends, 1);
     assert_false(atomic_load(&x.closed)); /* our direction is still open */
     x.to_send = 5;
-    loop_call(loop, (void (*)(void *))send_some, &x);
+    loop_call(loop, call_send, &x);
     char five[5];
     assert_int_equal(recv(fd, five, 5, MSG_WAITALL), 5);
     close(fd);
