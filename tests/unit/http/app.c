@@ -19,7 +19,7 @@ struct app {
     bool upgraded;
 };
 
-static atomic_uint opened;
+atomic_uint app_opened;
 atomic_uint app_closed;
 
 static void send_more(struct app *a)
@@ -113,7 +113,7 @@ static void on_request(struct http_exchange *x, const struct http_request *r, vo
         abort();
     snprintf(a->path, sizeof a->path, "%.*s", (int)r->target.n, r->target.p);
     a->x = x;
-    atomic_fetch_add(&opened, 1);
+    atomic_fetch_add(&app_opened, 1);
     http_exchange_set(x, &app_ops, a);
     if (strcmp(a->path, "/info") == 0) {
         answer_info(x, r);
@@ -151,7 +151,7 @@ const struct http_handler app = {.on_request = on_request};
 /* Waits for every exchange to have been closed: none may leak or hang. */
 void app_all_closed(void)
 {
-    for (int i = 0; i < 1000 && atomic_load(&opened) != atomic_load(&app_closed); i++)
+    for (int i = 0; i < 1000 && atomic_load(&app_opened) != atomic_load(&app_closed); i++)
         usleep(10 * 1000);
-    assert_int_equal(atomic_load(&opened), atomic_load(&app_closed));
+    assert_int_equal(atomic_load(&app_opened), atomic_load(&app_closed));
 }

@@ -12,6 +12,7 @@
 #include "http/server.h"
 
 extern const struct http_handler app;
+extern atomic_uint app_opened; /* exchanges that began */
 extern atomic_uint app_closed; /* exchanges that ended */
 
 /* Waits for every exchange to have been closed: none may leak or hang. */

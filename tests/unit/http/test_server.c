@@ -318,7 +318,8 @@ static void test_client_gone(void **state)
     unsigned before = atomic_load(&app_closed);
     int fd = rig_connect(&r);
     rig_send(fd, "POST /hang HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
-    usleep(50 * 1000);
+    for (int i = 0; i < 10000 && atomic_load(&app_opened) == before; i++)
+        usleep(1000);
     close(fd);
     app_all_closed(); /* in the middle of the body: at once */
     assert_int_equal(atomic_load(&app_closed), before + 1);
