@@ -20,7 +20,8 @@ struct config {
     long api_port, s3_port, endpoint_port; /* 0 = any free one */
     char endpoint_domain[200];
     char engine_kind[16];
-    bool engine_sandbox;
+    bool engine_sandbox, engine_huge_pages;
+    char engine_cgroup[256];
     long engine_pool;
     long engine_max_vcpus;
     char guest_dir[512];       /* default <home>/guest */

@@ -105,6 +105,8 @@ static int open_engine(struct daemon *d, struct err *e)
         .helper_dir = d->cfg.helper_dir,
         .key_dir = at_home(d, "keys"),
         .sandbox = d->cfg.engine_sandbox,
+        .huge_pages = d->cfg.engine_huge_pages,
+        .cgroup = d->cfg.engine_cgroup,
         .pool = (unsigned)d->cfg.engine_pool,
     };
     return engine_open(&c, &d->engine, e);

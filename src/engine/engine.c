@@ -21,6 +21,7 @@
 #define MEMORY_MIN_MIB 64
 #define MEMORY_MAX_MIB (64 * 1024)
 #define VCPUS_MAX 16
+#define CGROUP_TASKS 512
 #define FLATTEN_TIMEOUT_MS (30 * 60 * 1000)
 
 static const struct engine_ops *const BACKENDS[] = {&kvm_engine_ops, &qemu_engine_ops};
@@ -100,10 +101,13 @@ int engine_open(const struct engine_config *c, struct engine **ret, struct err *
     en->program = copy(c->qemu ? c->qemu : "qemu-system-x86_64");
     en->device = copy(c->kvm ? c->kvm : "/dev/kvm");
     en->sandbox = c->sandbox;
+    en->huge_pages = c->huge_pages;
     en->pool = c->pool;
     en->cache = frozen_cache_new();
     int r =
         en->cache ? overlay_key_load(c->key_dir, &en->key, e) : err_set(e, ENOMEM, "out of memory");
+    if (r == 0)
+        r = cgroup_open(c->cgroup ? c->cgroup : "auto", &en->cgroup, e);
     if (r == 0)
         r = ops->open(en, e);
     if (r < 0) {
@@ -121,6 +125,7 @@ void engine_close(struct engine *en)
     if (en->impl)
         en->ops->close(en);
     frozen_cache_free(en->cache);
+    cgroup_close(en->cgroup);
     free(en->kernel);
     free(en->initramfs);
     free(en->helper_dir);
@@ -184,6 +189,25 @@ static int with_defaults(const struct engine_spec *in, struct engine_spec *out,
     return 0;
 }
 
+/* A machine that exceeds its limits must not run outside of them. */
+static int confine(struct engine *en, const struct engine_spec *s, struct engine_machine **m,
+                   struct err *e)
+{
+    pid_t pids[ENGINE_PIDS] = {0};
+    const struct cgroup_limits l = {((uint64_t)s->memory_mib << 20) + en->own_memory, s->vcpus,
+                                    CGROUP_TASKS};
+    if (!en->cgroup)
+        return 0;
+    snprintf((*m)->cgroup, sizeof(*m)->cgroup, "%s", s->id);
+    en->ops->pids(*m, pids);
+    int r = cgroup_enter(en->cgroup, s->id, &l, pids, ENGINE_PIDS, e);
+    if (r < 0) {
+        engine_machine_free(*m);
+        *m = NULL;
+    }
+    return r;
+}
+
 int engine_boot(struct engine *en, const struct engine_spec *s, struct engine_machine **ret,
                 struct err *e)
 {
@@ -191,7 +215,9 @@ int engine_boot(struct engine *en, const struct engine_spec *s, struct engine_ma
     CLEANUP(cleanup_free)
     struct net_policy *policy = NULL;
     int r = with_defaults(s, &full, &policy, e);
-    return r < 0 ? r : en->ops->boot(en, &full, ret, e);
+    if (r == 0)
+        r = en->ops->boot(en, &full, ret, e);
+    return r < 0 ? r : confine(en, &full, ret, e);
 }
 
 static int thaw(struct engine *en, const struct engine_spec *s, const char *dir,
@@ -201,7 +227,9 @@ static int thaw(struct engine *en, const struct engine_spec *s, const char *dir,
     CLEANUP(cleanup_free)
     struct net_policy *policy = NULL;
     int r = with_defaults(s, &full, &policy, e);
-    return r < 0 ? r : en->ops->thaw(en, &full, dir, kind, ret, e);
+    if (r == 0)
+        r = en->ops->thaw(en, &full, dir, kind, ret, e);
+    return r < 0 ? r : confine(en, &full, ret, e);
 }
 
 int engine_restore(struct engine *en, const struct engine_spec *s, const char *snapshot_dir,
@@ -224,6 +252,13 @@ int engine_snapshot(struct engine_machine *m, const char *snapshot_dir, struct e
 int engine_suspend(struct engine_machine *m, const char *state_dir, struct err *e)
 {
     return m->en->ops->freeze(m, state_dir, MANIFEST_SUSPENDED, e);
+}
+
+int engine_snapshot_pack(struct engine *en, const char *snapshot_dir, const char *packed_dir,
+                         struct err *e)
+{
+    return en->ops->pack ? en->ops->pack(en, snapshot_dir, packed_dir, e)
+                         : err_set(e, ENOTSUP, "engine %s cannot pack snapshots", en->ops->name);
 }
 
 int engine_channel(struct engine_machine *m, struct err *e)
@@ -269,8 +304,14 @@ void engine_machine_kill(struct engine_machine *m)
 
 void engine_machine_free(struct engine_machine *m)
 {
-    if (m)
-        m->en->ops->free(m);
+    if (!m)
+        return;
+    struct engine *en = m->en;
+    char cgroup[sizeof m->cgroup];
+    memcpy(cgroup, m->cgroup, sizeof cgroup);
+    en->ops->free(m);
+    if (cgroup[0])
+        cgroup_leave(en->cgroup, cgroup);
 }
 
 /* ---- disks ------------------------------------------------------------------------------------

@@ -44,6 +44,8 @@ struct engine_config {
     const char *key_dir;    /* private directory for the key that marks our own disk overlays */
     const char *qemu;       /* program; NULL = qemu-system-x86_64 from PATH */
     const char *kvm;        /* device; NULL = /dev/kvm */
+    const char *cgroup;     /* "auto" (NULL), "none" or a cgroup v2 directory: cgroup.h */
+    bool huge_pages;        /* KVM: transparent huge pages for machines that are booted */
     bool sandbox;           /* bubblewrap around every process; only tests turn it off. (The KVM
                                monitor needs none: it jails itself.) */
     unsigned pool;          /* KVM: monitors kept started ahead of need */
@@ -134,6 +136,12 @@ int engine_resume(struct engine *en, const struct engine_spec *s, const char *st
  * -ENOTSUP: not with this engine. */
 int engine_fork(struct engine_machine *m, const char *snapshot_dir, struct engine_fork_info *ret,
                 struct err *e) MUST_CHECK;
+
+/* A copy of a snapshot whose memory is compressed; it is fetched piece by piece while a clone runs
+ * already. For snapshots that leave this machine, or are rarely used. -ENOTSUP: not with this
+ * engine. */
+int engine_snapshot_pack(struct engine *en, const char *snapshot_dir, const char *packed_dir,
+                         struct err *e) MUST_CHECK;
 
 /* A new connection to the guest channel: a connected AF_UNIX stream, owned by the caller. One at a
  * time: close the previous one first, and always before snapshot and suspend. */

@@ -18,9 +18,12 @@
 
 #include "vmm/control.h"
 #include "vmm/jail/jail.h"
+#include "vmm/snapshot/chunks.h"
 #include "vmm/snapshot/pager.h"
 
 enum { FD_CONTROL = 3, FD_KVM = 4 };
+
+#define PACK_LEVEL 3 /* of zstd: more costs much and gains little on memory */
 
 static void on_kick(int signo)
 {
@@ -48,12 +51,26 @@ static int fail(const char *what)
     return 1;
 }
 
+/* Descriptor 3 is a memory file, 4 the empty file for its chunks. Status 3: no space. */
+static int pack(void)
+{
+    struct err e = {0};
+    int r = jail_enter(&e);
+    if (r == 0)
+        r = chunks_pack(3, 4, PACK_LEVEL, &e);
+    if (r < 0)
+        fail(e.text);
+    return r == -ENOSPC ? 3 : r < 0;
+}
+
 int main(int argc, char **argv)
 {
     static struct machine m = {.kvm_fd = FD_KVM};
     struct err e = {0};
     if (argc > 1 && strcmp(argv[1], "--version") == 0)
         return printf("tinderbox-vmm %s, state %s\n", TINDERBOX_VERSION, MONITOR_VERSION) < 0;
+    if (argc > 1 && strcmp(argv[1], "pack") == 0)
+        return pack();
     if (!is_control_channel(FD_CONTROL))
         return fail("descriptor 3 is no control channel; this program is started by tinderboxd");
     m.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);

@@ -544,6 +544,69 @@ static void test_freeze_fails(void **state)
     box_end(b);
 }
 
+/* Compressed memory that is fetched while the clone runs. */
+static void test_packed(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    char packed[400], out[100];
+    snprintf(packed, sizeof packed, "%s/packed", rig.dir);
+    int64_t t0 = clock_mono_us();
+    int r = engine_snapshot_pack(rig.engine, snapshot, packed, &e);
+    if (r == -ENOTSUP) {
+        printf("skipped: %s\n", e.text);
+        skip();
+    }
+    CHECK_OK(r, e);
+    int64_t t1 = clock_mono_us();
+    struct box *b = box_prepare(&rig, "unpacked", template_disk, ENGINE_DISK_OVERLAY);
+    box_restore(&rig, b, packed, true);
+    assert_int_equal(box_sh(b, "md5sum /bin/sh >/dev/null && echo alive", out, sizeof out), 0);
+    assert_string_equal(out, "alive");
+    printf("packed in %lld ms: %llu KiB for %llu KiB, clone answers after %lld ms\n",
+           (long long)(t1 - t0) / 1000, (unsigned long long)fs_tree_bytes(packed) / 1024,
+           (unsigned long long)fs_tree_bytes(snapshot) / 1024,
+           (long long)(clock_mono_us() - t1) / 1000);
+    /* It can be suspended like any other, and then holds its memory itself. */
+    char dir[500];
+    snprintf(dir, sizeof dir, "%s/state", b->dir);
+    box_freeze(b);
+    CHECK_OK(engine_suspend(b->machine, dir, &e), e);
+    box_end(b);
+    box_restore(&rig, b, dir, false);
+    assert_int_equal(box_sh(b, "echo again", out, sizeof out), 0);
+    box_end(b);
+    CHECK_OK(fs_remove_tree(packed, &e), e);
+}
+
+/* Where cgroup v2 can be had, the monitor is in a group of its own with limits. */
+static void test_limits(void **state)
+{
+    (void)state;
+    struct box *b;
+    struct err e = {0};
+    char path[200], pid[32];
+    restore_alone(&b, "limited");
+    snprintf(path, sizeof path, "/sys/fs/cgroup/tinderbox/%s", b->id);
+    if (!fs_exists(path)) {
+        printf("skipped: no cgroup v2 that this user may use\n");
+        skip();
+    }
+    CLEANUP(buf_done)
+    struct buf procs = BUF_INIT(4096);
+    snprintf(path, sizeof path, "/sys/fs/cgroup/tinderbox/%s/cgroup.procs", b->id);
+    CHECK_OK(fs_read_file(path, &procs, &e), e);
+    snprintf(pid, sizeof pid, "%d\n", (int)newest_monitor());
+    assert_non_null(strstr(procs.data, pid));
+    buf_clear(&procs);
+    snprintf(path, sizeof path, "/sys/fs/cgroup/tinderbox/%s/memory.max", b->id);
+    CHECK_OK(fs_read_file(path, &procs, &e), e);
+    assert_true(strtoull(procs.data, NULL, 10) > (512u << 20));
+    box_end(b);
+    snprintf(path, sizeof path, "/sys/fs/cgroup/tinderbox/%s", b->id);
+    assert_false(fs_exists(path));
+}
+
 static void test_flatten(void **state)
 {
     (void)state;
@@ -579,6 +642,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_teardown(test_sandbox, box_end_all),
         cmocka_unit_test_teardown(test_pause_and_kill, box_end_all),
         cmocka_unit_test_teardown(test_freeze_fails, box_end_all),
+        cmocka_unit_test_teardown(test_packed, box_end_all),
+        cmocka_unit_test_teardown(test_limits, box_end_all),
         cmocka_unit_test_teardown(test_flatten, box_end_all),
     };
     int failed = cmocka_run_group_tests_name("engine life", tests, NULL, NULL);

@@ -22,6 +22,9 @@
 
 enum { LINK_TIMEOUT_MS = 10000 };
 
+#define OWN_MEMORY (UINT64_C(256) << 20) /* the monitor's is small; most is the network helper's \
+                                          */
+
 static struct vmm *of(const struct engine_machine *m)
 {
     return CONTAINER_OF(m, struct vmm, base);
@@ -44,6 +47,7 @@ static int kvm_open(struct engine *en, struct err *e)
     if (!v)
         return err_set(e, ENOMEM, "out of memory");
     en->impl = v;
+    en->own_memory = OWN_MEMORY;
     snprintf(en->version, sizeof en->version, "%s", MONITOR_VERSION);
     v->program.kvm = open(en->device, O_RDWR | O_CLOEXEC);
     if (v->program.kvm < 0)
@@ -111,6 +115,12 @@ static int kvm_stats(struct engine_machine *bm, struct engine_stats *ret, struct
     return vmm_stats(of(bm), ret, e);
 }
 
+static void kvm_pids(const struct engine_machine *bm, pid_t ret[ENGINE_PIDS])
+{
+    ret[0] = of(bm)->life.vmm.pid;
+    ret[1] = of(bm)->life.net.pid;
+}
+
 static bool kvm_alive(const struct engine_machine *bm)
 {
     return life_alive(&of(bm)->life);
@@ -139,7 +149,9 @@ const struct engine_ops kvm_engine_ops = {
     .network = kvm_network,
     .fork = kvm_fork,
     .stats = kvm_stats,
+    .pack = vmm_pack,
     .alive = kvm_alive,
+    .pids = kvm_pids,
     .kill = kvm_kill,
     .free = kvm_free,
 };

@@ -21,7 +21,10 @@ int vmm_new(struct engine *en, const struct engine_spec *s, struct vmm **ret, st
     if (!m)
         return err_set(e, ENOMEM, "out of memory");
     m->base.en = en;
-    m->shape = (struct vmm_shape){s->memory_mib, s->vcpus, s->n_disks, s->network};
+    m->shape = (struct vmm_shape){.memory_mib = s->memory_mib,
+                                  .vcpus = s->vcpus,
+                                  .n_disks = s->n_disks,
+                                  .network = s->network};
     m->base_fd = m->err_theirs = m->working_set_dir = m->working_set_file = -1;
     m->next_request = m->next_answer = 1;
     m->end_when_full = s->end_when_full;

@@ -98,6 +98,10 @@ int vmm_boot(struct engine *en, const struct engine_spec *s, struct engine_machi
 int vmm_thaw(struct engine *en, const struct engine_spec *s, const char *dir,
              enum manifest_kind kind, struct engine_machine **ret, struct err *e) MUST_CHECK;
 
+/* pack.c: snapshots with compressed memory */
+#define VMM_CHUNKS "memory-chunks"
+int vmm_pack(struct engine *en, const char *from, const char *to, struct err *e) MUST_CHECK;
+
 /* freeze.c */
 int vmm_freeze(struct vmm *m, const char *dir, enum manifest_kind kind, struct err *e) MUST_CHECK;
 

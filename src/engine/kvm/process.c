@@ -52,7 +52,9 @@ void vmm_create_message(const struct vmm_shape *s, struct monitor_message *ret)
         .type = MONITOR_CREATE,
         .create = {.memory_bytes = (uint64_t)s->memory_mib << 20,
                    .vcpus = s->vcpus,
-                   .flags = MONITOR_BALLOON_DEVICE | (s->network ? MONITOR_NET_DEVICE : 0),
+                   .flags = MONITOR_BALLOON_DEVICE | (s->network ? MONITOR_NET_DEVICE : 0) |
+                            (s->huge_pages ? MONITOR_HUGE_PAGES : 0) |
+                            (s->chunked ? MONITOR_CHUNKED : 0),
                    .n_disks = s->n_disks},
     };
 }
@@ -119,5 +121,5 @@ void vmm_process_kill(struct vmm_process *p)
 bool vmm_shape_same(const struct vmm_shape *a, const struct vmm_shape *b)
 {
     return a->memory_mib == b->memory_mib && a->vcpus == b->vcpus && a->n_disks == b->n_disks &&
-           a->network == b->network;
+           a->network == b->network && a->huge_pages == b->huge_pages && a->chunked == b->chunked;
 }

@@ -13,7 +13,8 @@
 
 struct vmm_shape { /* what CREATE fixes */
     unsigned memory_mib, vcpus, n_disks;
-    bool network;
+    bool network, huge_pages;
+    bool chunked; /* memory will come in compressed chunks */
 };
 
 struct vmm_process {

@@ -130,6 +130,13 @@ static int send_console(struct start *s, struct err *e)
     return send_request(s, &msg, &s->console, e);
 }
 
+static uint32_t kind_of_memory(const struct start *s, int memory)
+{
+    return memory < 0            ? MONITOR_MEMORY_ZERO
+           : s->m->shape.chunked ? MONITOR_MEMORY_CHUNKED
+                                 : MONITOR_MEMORY_FILE;
+}
+
 /* memory -1: zeroes. */
 static int send_hardware(struct start *s, int memory, bool gate_closed, struct err *e)
 {
@@ -137,7 +144,7 @@ static int send_hardware(struct start *s, int memory, bool gate_closed, struct e
     if (r > 0)
         s->sent.slot[s->sent.n++] = r - 1;
     if (r >= 0)
-        r = send_memory(s, memory >= 0 ? MONITOR_MEMORY_FILE : MONITOR_MEMORY_ZERO, memory, e);
+        r = send_memory(s, kind_of_memory(s, memory), memory, e);
     for (unsigned i = 0; r == 0 && i < s->m->shape.n_disks; i++)
         r = send_disk(s, i, e);
     if (r == 0 && s->m->shape.network)
@@ -244,6 +251,7 @@ int vmm_boot(struct engine *en, const struct engine_spec *spec, struct engine_ma
     int r = vmm_new(en, spec, &s.m, e);
     if (r < 0)
         return r;
+    s.m->shape.huge_pages = en->huge_pages;
     r = send_hardware(&s, -1, false, e);
     if (r == 0)
         r = send_boot(&s, e);
@@ -254,17 +262,22 @@ int vmm_boot(struct engine *en, const struct engine_spec *spec, struct engine_ma
     return hand_out(&s, r, ret, e);
 }
 
-/* The descriptor stays: a later suspend gives this file another name. */
+/* Of a file to map the descriptor stays in m->base_fd: a later suspend gives that file another
+ * name. Of chunks it is the caller's. */
 static int open_memory(struct vmm *m, const char *dir, const struct manifest *have, struct err *e)
 {
     const struct manifest_file *f = manifest_find(have, "memory");
+    const struct manifest_file *chunks = f ? NULL : manifest_find(have, VMM_CHUNKS);
+    m->shape.chunked = chunks;
+    if (chunks)
+        return frozen_open(dir, VMM_CHUNKS, e);
     if (!f)
         return err_set(e, EBADMSG, "%s: the manifest lists no memory file", dir);
     if (f->bytes != (uint64_t)m->shape.memory_mib << 20)
         return err_set(e, EBADMSG, "%s/memory is not the size of the machine's memory", dir);
     m->base_fd = frozen_open(dir, "memory", e);
     memcpy(m->base_digest, f->digest, sizeof m->base_digest);
-    return m->base_fd < 0 ? m->base_fd : 0;
+    return m->base_fd;
 }
 
 static int check_frozen(struct vmm *m, const char *dir, enum manifest_kind kind,
@@ -284,17 +297,17 @@ int vmm_thaw(struct engine *en, const struct engine_spec *spec, const char *dir,
     if (r < 0)
         return r;
     r = check_frozen(s.m, dir, kind, &have, e);
-    if (r == 0)
-        r = open_memory(s.m, dir, &have, e);
-    if (r == 0)
-        r = send_hardware(&s, s.m->base_fd, true, e);
+    int memory = r == 0 ? open_memory(s.m, dir, &have, e) : r;
+    r = memory < 0 ? memory : send_hardware(&s, memory, true, e);
+    if (memory >= 0 && memory != s.m->base_fd)
+        close(memory);
     if (r == 0)
         r = send_restore(&s, dir, &have, e);
     if (r == 0)
         r = send_run(&s, e);
     if (r == 0)
         r = bring_up(&s, spec->policy, e);
-    if (r == 0 && kind == MANIFEST_SNAPSHOT)
+    if (r == 0 && kind == MANIFEST_SNAPSHOT && !s.m->shape.chunked)
         vmm_plan_working_set(s.m, dir);
     return hand_out(&s, r, ret, e);
 }

@@ -28,6 +28,9 @@
 
 enum { START_TIMEOUT_MS = 30000 };
 
+#define OWN_MEMORY \
+    (UINT64_C(1536) << 20) /* translation cache, heap, stacks of disk workers; egress */
+
 static struct machine *of(const struct engine_machine *m)
 {
     return CONTAINER_OF(m, struct machine, base);
@@ -82,6 +85,7 @@ static int qemu_open(struct engine *en, struct err *e)
         k = err_set(e, ENOTSUP, "this processor has no time stamp counter");
     if (k == 0)
         k = reaper_new(&r, e);
+    en->own_memory = OWN_MEMORY;
     en->impl = r;
     return k;
 }
@@ -319,6 +323,14 @@ static bool qemu_alive(const struct engine_machine *bm)
     return life_alive(&of(bm)->life);
 }
 
+static void qemu_pids(const struct engine_machine *bm, pid_t ret[ENGINE_PIDS])
+{
+    struct machine *m = of(bm);
+    ret[0] = m->life.pid;
+    ret[1] = m->life.vmm.pid;
+    ret[2] = m->life.net.pid;
+}
+
 static void qemu_kill(struct engine_machine *bm)
 {
     life_kill(&of(bm)->life);
@@ -343,6 +355,7 @@ const struct engine_ops qemu_engine_ops = {
     .fork = qemu_fork,
     .stats = qemu_stats,
     .alive = qemu_alive,
+    .pids = qemu_pids,
     .kill = qemu_kill,
     .free = qemu_free,
 };
