@@ -134,6 +134,8 @@ static int restore_msrs(const struct kvm_vcpu *c, const struct state_reader *r, 
 static int write_part(const struct kvm_vcpu *c, struct vcpu_state *s, const struct part *p,
                       struct err *e)
 {
+    if (p->set == KVM_SET_XCRS && s->xcrs.nr_xcrs == 0)
+        return 0; /* a processor without XSAVE */
     if (ioctl(c->fd, p->set, (uint8_t *)s + p->offset) < 0)
         return err_set_errno(e, errno, "KVM refuses the saved %s of vCPU %u", p->name, c->index);
     return 0;

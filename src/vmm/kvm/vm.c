@@ -21,8 +21,6 @@ static int check_host(int kvm_fd, struct err *e)
         /* The others that are used are older than this one. */
         {KVM_CAP_SREGS2, "KVM_GET_SREGS2 (Linux 5.14)"},
         {KVM_CAP_SPLIT_IRQCHIP, "split irqchip"},
-        {KVM_CAP_XSAVE, "KVM_GET_XSAVE"},
-        {KVM_CAP_XCRS, "KVM_GET_XCRS"},
     };
     int version = ioctl(kvm_fd, KVM_GET_API_VERSION, 0);
     if (version < 0)
