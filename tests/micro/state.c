@@ -118,7 +118,7 @@ static void test_xsave(const char *guest)
     micro_run_to_end(&m);
     CHECK(micro_result(&m, 1) == micro_result(&m, 0));
     const uint8_t *p = micro_ram(&m, MICRO_RESULT + 0x20, 32);
-    for (uint8_t i = 0; i < (micro_result(&m, 0) & 4 ? 32 : 16); i++)
+    for (unsigned i = 0; i < (micro_result(&m, 0) & 4 ? 32 : 16); i++)
         CHECK(p[i] == i);
     micro_free(&m);
 }

@@ -4,7 +4,7 @@
  *
  * Order matters on current kernels: memory slots before the irqchip, a split irqchip, no PIT: 0.5
  * ms to create and 0.3 ms to destroy, against 6 ms and 16 ms the other way round. kvm_vm_new()
- * therefore takes the reserved guest memory, whose contents are mapped later.
+ * therefore takes the reserved guest memory, whose contents are mapped later. Linux 5.14 or later.
  *
  * Threads: kvm_vm_* from the control thread; vcpu_run() on the vCPU's own thread; vcpu_kick() and
  * kvm_vm_msi() from any; state functions while the vCPU is parked.
