@@ -77,15 +77,18 @@ static int write_state(struct machine *m, int fd, struct err *e)
     return r;
 }
 
-static int quit(struct machine *m)
+static void ask_to_quit(struct machine *m)
 {
     struct err ignored;
     life_expect_end(&m->life);
-    int slot = machine_command(m, "quit", NULL, -1, &ignored);
-    if (slot >= 0 && life_wait_end(&m->life, 3000) == 0)
-        return 0;
-    life_kill(&m->life); /* its state is safe already */
-    return 0;
+    if (machine_command(m, "quit", NULL, -1, &ignored) < 0)
+        life_kill(&m->life); /* its state is safe already */
+}
+
+static void await_end(struct machine *m)
+{
+    if (life_wait_end(&m->life, 3000) < 0)
+        life_kill(&m->life);
 }
 
 static bool tracing_refused(int r)
@@ -198,7 +201,7 @@ static int stop_and_write(struct machine *m, struct frozen *f, struct manifest *
     return r;
 }
 
-static int store(struct machine *m, struct frozen *f, struct manifest *mf, struct err *e)
+static int add_digests(struct machine *m, struct frozen *f, struct manifest *mf, struct err *e)
 {
     int r = frozen_add_digest(f, mf, "state", MANIFEST_PLAIN, e);
     if (r == 0 && m->args.memory == QEMU_MEMORY_SHARED) {
@@ -206,6 +209,16 @@ static int store(struct machine *m, struct frozen *f, struct manifest *mf, struc
         if (r == 0)
             r = frozen_add_digest(f, mf, "memory", MANIFEST_SPARSE, e);
     }
+    return r;
+}
+
+/* Memory and state do not change once the state is written, so they are hashed while QEMU ends. One
+ * that changed them all the same would have made a snapshot that is refused as damaged. */
+static int end_and_store(struct machine *m, struct frozen *f, struct manifest *mf, struct err *e)
+{
+    ask_to_quit(m);
+    int r = add_digests(m, f, mf, e);
+    await_end(m);
     if (r == 0)
         r = disks_sync(m->disks, m->disk_read_only, m->args.n_disks, e);
     return r < 0 ? r : frozen_commit(f, mf, m->base.en->cache, e);
@@ -223,9 +236,7 @@ int machine_freeze(struct machine *m, const char *dir, enum manifest_kind kind, 
     if (r == 0)
         r = stop_and_write(m, &f, &mf, e);
     if (r == 0)
-        r = quit(m);
-    if (r == 0)
-        r = store(m, &f, &mf, e);
+        r = end_and_store(m, &f, &mf, e);
     frozen_abandon(&f);
     return r;
 }
