@@ -218,6 +218,40 @@ static void test_fork_goes_on_and_so_does_the_clone(void **state)
     frozen_done(&f);
 }
 
+/* The largest machine there is: its state is saved and taken back whole. */
+static void test_sixteen_vcpus(void **state)
+{
+    (void)state;
+    struct monitor_message m = {.create = {.memory_bytes = DRIVE_RAM, .vcpus = 16}};
+    const struct monitor_message zero = {.memory.kind = MONITOR_MEMORY_ZERO};
+    struct monitor_message save = {.save = {.all = 1}};
+    struct frozen f = {drive_file(), drive_file(), -1, -1};
+    int pair[2];
+    drive_start(&one);
+    drive_ok(&one, MONITOR_CREATE, &m, NULL, 0);
+    drive_ok(&one, MONITOR_MEMORY, &zero, NULL, 0);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    one.serial = pair[0];
+    drive_ok(&one, MONITOR_CONSOLE, NULL, &pair[1], 1);
+    close(pair[1]);
+    drive_boot(&one, guest_that('c'));
+    drive_expect(&one, "ABC");
+    drive_ok(&one, MONITOR_SAVE, &save, (int[]){f.state, f.memory}, 2);
+    end_both(NULL);
+    assert_int_equal(ftruncate(f.memory, DRIVE_RAM), 0);
+    drive_start(&two);
+    drive_ok(&two, MONITOR_CREATE, &m, NULL, 0);
+    m = (struct monitor_message){.memory.kind = MONITOR_MEMORY_FILE};
+    drive_ok(&two, MONITOR_MEMORY, &m, &f.memory, 1);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    two.serial = pair[0];
+    drive_ok(&two, MONITOR_CONSOLE, NULL, &pair[1], 1);
+    close(pair[1]);
+    drive_restore(&two, f.state, -1, -1);
+    drive_expect(&two, "XYZ");
+    frozen_done(&f);
+}
+
 static void test_working_set(void **state)
 {
     (void)state;
@@ -398,6 +432,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_teardown(test_snapshot_and_two_clones, end_both),
         cmocka_unit_test_teardown(test_suspend_and_resume_twice, end_both),
         cmocka_unit_test_teardown(test_fork_goes_on_and_so_does_the_clone, end_both),
+        cmocka_unit_test_teardown(test_sixteen_vcpus, end_both),
         cmocka_unit_test_teardown(test_working_set, end_both),
         cmocka_unit_test_teardown(test_memory_in_chunks, end_both),
         cmocka_unit_test_teardown(test_bad_states_are_refused, end_both),

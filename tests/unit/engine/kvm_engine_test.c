@@ -597,7 +597,7 @@ int main(int argc, char **argv)
 {
     if (argc < 2)
         return 77;
-    fake_vmm = argv[1];
+    fake_vmm = realpath(argv[1], NULL);
     signal(SIGPIPE, SIG_IGN);
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {

@@ -33,6 +33,8 @@ static int in_child(int (*body)(void *), void *arg)
     if (pid == 0) {
         struct rlimit none = {0, 0};
         setrlimit(RLIMIT_CORE, &none);
+        signal(SIGILL, SIG_DFL); /* cmocka has handlers */
+        signal(SIGSYS, SIG_DFL);
         _exit(body(arg));
     }
     assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -110,7 +112,7 @@ static int attempt(void *arg)
         return 100;
     long arg0 = a->call == SYS_tgkill && a->arg[0] == (long)SELF ? getpid() : a->arg[0];
     syscall(a->call, arg0, a->arg[1], a->arg[2], a->arg[3], a->arg[4], a->arg[5]);
-    syscall(a->role == JAIL_CONTROL ? SYS_exit_group : SYS_exit, 0);
+    __builtin_trap(); /* SIGILL: not every role may end by a system call */
     return 0;
 }
 
@@ -127,7 +129,7 @@ static void test_every_call_outside_a_list_kills(void **state)
         for (long call = 0; call < CALLS; call++) {
             /* With an argument that no call can do harm with, should one get through. */
             struct attempt a = {role, UINT32_MAX, call, {-1, -1, -1, -1, -1, -1}};
-            if (listed(role, call) || call == SYS_exit || call == SYS_exit_group)
+            if (listed(role, call))
                 continue;
             /* uretprobe and uprobe: the kernel takes them for its own trampolines and asks no
              * filter; anybody else gets SIGILL. */
