@@ -436,6 +436,8 @@ int machine_run(struct machine *m, struct err *e)
             virtio_kick_all(dev[i]);
         m->kick_queues = false;
     }
+    if (m->paused)
+        kvm_vm_stood_still(m->vm);
     m->running = true;
     vcpus_run(m);
     return 0;
@@ -443,8 +445,10 @@ int machine_run(struct machine *m, struct err *e)
 
 void machine_pause(struct machine *m)
 {
-    if (m->running)
+    if (m->running) {
         vcpus_pause(m);
+        m->paused = true;
+    }
     m->running = false;
 }
 

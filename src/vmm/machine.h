@@ -84,6 +84,7 @@ struct machine {
 
     bool ready; /* booted or restored */
     bool running;
+    bool paused;             /* it has stood still since it first ran */
     bool gate_closed;                  /* how the network starts */
     bool kick_queues;                  /* restored: every queue has to be looked at once */
     _Atomic unsigned stuck;            /* disks that wait for space on the host */

@@ -48,8 +48,6 @@ static const struct {
     {JAIL_CONTROL, "ioctl arg1=KVM_SET_TSC_KHZ", "a snapshot of another host"},
     {JAIL_CONTROL, "ioctl arg1=KVM_GET_TSC_KHZ", "a snapshot of another host"},
     {JAIL_CONTROL, "ioctl arg1=KVM_GET_XSAVE", "kernels before 5.17"},
-    {JAIL_CONTROL, "ioctl arg1=KVM_GET_SREGS", "kernels before 5.14"},
-    {JAIL_CONTROL, "ioctl arg1=KVM_SET_SREGS", "kernels before 5.14"},
     {JAIL_VCPU, "clock_gettime", "where the vDSO has no clock"},
     {JAIL_IO, "clock_gettime", "where the vDSO has no clock"},
     {JAIL_IO, "epoll_pwait", "other C libraries"},
