@@ -37,11 +37,11 @@ const char *drive_why_not(void)
 
 static void child(int sock)
 {
-    int kvm = open("/dev/kvm", O_RDWR);
-    if (dup2(sock, 13) < 0 || dup2(kvm, 14) < 0 || dup2(13, 3) < 0 || dup2(14, 4) < 0)
+    int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    /* First out of each other's way. */
+    int high[2] = {fcntl(sock, F_DUPFD_CLOEXEC, 100), fcntl(kvm, F_DUPFD_CLOEXEC, 100)};
+    if (dup2(high[0], 3) < 0 || dup2(high[1], 4) < 0)
         _exit(126);
-    close(13);
-    close(14);
     execl(drive_program, "tinderbox-vmm", (char *)NULL);
     _exit(127);
 }
