@@ -22,6 +22,7 @@ struct config {
     char engine_kind[16];
     bool engine_sandbox, engine_huge_pages;
     char engine_cgroup[256];
+    long engine_disk_bytes, engine_disk_requests, engine_net_bytes;
     long engine_pool;
     long engine_max_vcpus;
     char guest_dir[512];       /* default <home>/guest */

@@ -105,6 +105,8 @@ static int open_engine(struct daemon *d, struct err *e)
         .helper_dir = d->cfg.helper_dir,
         .key_dir = at_home(d, "keys"),
         .sandbox = d->cfg.engine_sandbox,
+        .rates = {(uint64_t)d->cfg.engine_disk_bytes, (uint64_t)d->cfg.engine_disk_requests,
+                  (uint64_t)d->cfg.engine_net_bytes},
         .huge_pages = d->cfg.engine_huge_pages,
         .cgroup = d->cfg.engine_cgroup,
         .pool = (unsigned)d->cfg.engine_pool,

@@ -42,6 +42,7 @@ struct engine {
     char version[48];
     char *kernel, *initramfs, *helper_dir, *program, *device; /* owned */
     bool sandbox, huge_pages;
+    struct engine_rates rates;
     unsigned pool;
     struct overlay_key key;
     struct frozen_cache *cache; /* owned */

@@ -102,6 +102,7 @@ int engine_open(const struct engine_config *c, struct engine **ret, struct err *
     en->device = copy(c->kvm ? c->kvm : "/dev/kvm");
     en->sandbox = c->sandbox;
     en->huge_pages = c->huge_pages;
+    en->rates = c->rates;
     en->pool = c->pool;
     en->cache = frozen_cache_new();
     int r =

@@ -36,6 +36,12 @@ enum engine_disk_format {
     ENGINE_DISK_OVERLAY /* copy-on-write over another disk */
 };
 
+/* Of each machine; per second, 0 = unlimited. Only the KVM engine enforces them. */
+struct engine_rates {
+    uint64_t disk_bytes, disk_requests; /* of each disk */
+    uint64_t net_bytes;                 /* in each direction */
+};
+
 struct engine_config {
     const char *kind;   /* "auto", "kvm", "qemu": engine_pick() */
     const char *kernel; /* uncompressed vmlinux */
@@ -45,10 +51,11 @@ struct engine_config {
     const char *qemu;       /* program; NULL = qemu-system-x86_64 from PATH */
     const char *kvm;        /* device; NULL = /dev/kvm */
     const char *cgroup;     /* "auto" (NULL), "none" or a cgroup v2 directory: cgroup.h */
-    bool huge_pages;        /* KVM: transparent huge pages for machines that are booted */
-    bool sandbox;           /* bubblewrap around every process; only tests turn it off. (The KVM
-                               monitor needs none: it jails itself.) */
-    unsigned pool;          /* KVM: monitors kept started ahead of need */
+    struct engine_rates rates;
+    bool huge_pages; /* KVM: transparent huge pages for machines that are booted */
+    bool sandbox;    /* bubblewrap around every process; only tests turn it off. (The KVM
+                        monitor needs none: it jails itself.) */
+    unsigned pool;   /* KVM: monitors kept started ahead of need */
 };
 
 struct engine_disk {

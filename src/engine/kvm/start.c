@@ -89,6 +89,8 @@ static int send_disk(struct start *s, unsigned index, struct err *e)
     unsigned n;
     msg.disk = (struct monitor_disk){
         .index = index, .n_layers = c->n, .read_only = s->m->disk_read_only[index]};
+    msg.disk.bytes.per_second = s->m->base.en->rates.disk_bytes;
+    msg.disk.ops.per_second = s->m->base.en->rates.disk_requests;
     for (unsigned i = 0; i < c->n; i++)
         if (c->node[i].format == ENGINE_DISK_OVERLAY)
             msg.disk.cow |= UINT64_C(1) << i;
@@ -110,6 +112,7 @@ static int send_net(struct start *s, bool closed, struct err *e)
     if (r < 0)
         return err_set_errno(e, -r, "network of machine %s", s->m->life.id);
     msg.net.gate_closed = closed;
+    msg.net.rx_bytes.per_second = msg.net.tx_bytes.per_second = s->m->base.en->rates.net_bytes;
     unsigned mac[6];
     if (sscanf(NET_GUEST_MAC, "%x:%x:%x:%x:%x:%x", &mac[0], &mac[1], &mac[2], &mac[3], &mac[4],
                &mac[5]) != 6)
