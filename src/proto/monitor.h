@@ -73,6 +73,8 @@ enum { /* monitor_create.flags */
        MONITOR_VMCLOCK = 8,
        MONITOR_CHUNKED = 16, /* memory will come in compressed chunks */
 };
+/* What the guest can see of them. */
+#define MONITOR_GUEST_FLAGS (MONITOR_BALLOON_DEVICE | MONITOR_NET_DEVICE | MONITOR_VMCLOCK)
 struct monitor_create {
     uint64_t memory_bytes;
     uint32_t vcpus;

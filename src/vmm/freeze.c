@@ -30,8 +30,6 @@ struct machine_state {
 };
 
 #define LAYOUT_REVISION 1u
-/* Flags of the shape that the guest can see. */
-#define GUEST_FLAGS (MONITOR_BALLOON_DEVICE | MONITOR_NET_DEVICE | MONITOR_VMCLOCK)
 
 struct saved_result { /* in memory shared with the forked copy */
     struct monitor_saved saved;
@@ -43,8 +41,9 @@ _Static_assert(sizeof(struct saved_result) <= GMEM_PAGE, "machine_create() maps 
 
 static struct machine_state describe(const struct machine *m)
 {
-    struct machine_state s = {m->shape.memory_bytes,        m->shape.vcpus,  m->shape.n_disks,
-                              m->shape.flags & GUEST_FLAGS, LAYOUT_REVISION, {0}};
+    struct machine_state s = {m->shape.memory_bytes, m->shape.vcpus,
+                              m->shape.n_disks,      m->shape.flags & MONITOR_GUEST_FLAGS,
+                              LAYOUT_REVISION,       {0}};
     for (unsigned i = 0; i < m->shape.n_disks; i++)
         s.disk_bytes[i] = disk_bytes(m->disks[i]);
     return s;

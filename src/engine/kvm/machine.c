@@ -74,7 +74,8 @@ static void machine_digest(const struct vmm *m, char out[SHA256_HEX_LEN + 1])
     vmm_create_message(&m->shape, &create);
     int n = snprintf(text, sizeof text, "kvm %s %s %u MiB %u cpus devices %#x net %s disks",
                      MONITOR_VERSION, MONITOR_CPU, m->shape.memory_mib, m->shape.vcpus,
-                     create.create.flags, m->shape.network ? NET_GUEST_MAC : "none");
+                     create.create.flags & MONITOR_GUEST_FLAGS,
+                     m->shape.network ? NET_GUEST_MAC : "none");
     for (unsigned i = 0; i < m->shape.n_disks; i++)
         n += snprintf(text + n, sizeof text - (size_t)n, " %s", m->disk_read_only[i] ? "ro" : "rw");
     sha256_hex_of(text, (size_t)n, out);
