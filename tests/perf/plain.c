@@ -11,6 +11,10 @@
 #include "engine/tsc.h"
 #include "proto/wire.h"
 
+static const char machine[] =
+    "microvm,acpi=on,x-option-roms=off,rtc=on,pit=on,pic=on,isa-serial=on,auto-kernel-cmdline=off";
+static const char agent_port[] = "virtserialport,chardev=agent,name=" WIRE_PORT_NAME;
+
 static _Noreturn void die(const char *what, const char *why)
 {
     fprintf(stderr, "plain QEMU: %s: %s\n", what, why);
@@ -48,72 +52,82 @@ static void command(struct plain *p, const char *text)
     read_answer(p->qmp);
 }
 
-void plain_start(struct plain *p, const struct plain_spec *s)
+static const char *const FIXED[] = {"qemu-system-x86_64",
+                                    "-nodefaults",
+                                    "-no-user-config",
+                                    "-display",
+                                    "none",
+                                    "-no-reboot",
+                                    "-machine",
+                                    machine,
+                                    "-bios",
+                                    "qboot.rom",
+                                    "-cpu",
+                                    "max,-la57",
+                                    "-accel",
+                                    "tcg",
+                                    "-global",
+                                    "virtio-mmio.force-legacy=false",
+                                    "-chardev",
+                                    "socket,id=qmp,fd=3",
+                                    "-mon",
+                                    "chardev=qmp,mode=control",
+                                    "-chardev",
+                                    "socket,id=agent,fd=4",
+                                    "-serial",
+                                    "null",
+                                    "-device",
+                                    "virtio-serial-device,max_ports=2",
+                                    "-device",
+                                    agent_port,
+                                    "-device",
+                                    "virtio-rng-device",
+                                    "-device",
+                                    "virtio-blk-device,drive=d0"};
+
+/* Takes the ends of two pairs. */
+static void spawn(struct plain *p, const struct plain_spec *s, int qmp, int channel)
 {
     struct err e;
-    int qmp[2], channel[2];
     char drive[600], append[400], memory[32];
     unsigned long long khz = tsc_khz();
-    make_pair(qmp);
-    make_pair(channel);
     snprintf(drive, sizeof drive, "file=%s,format=qcow2,if=none,id=d0", s->disk);
     snprintf(memory, sizeof memory, "%uM", s->memory_mib);
     snprintf(append, sizeof append,
              "console=ttyS0 quiet panic=-1 reboot=t tsc_early_khz=%llu tsc=reliable "
              "no_timer_check lpj=%llu mitigations=off random.trust_cpu=on",
              khz, khz * 4);
-    const char *argv[] = {"qemu-system-x86_64",
-                          "-nodefaults",
-                          "-no-user-config",
-                          "-display",
-                          "none",
-                          "-no-reboot",
-                          "-machine",
-                          "microvm,acpi=on,x-option-roms=off,rtc=on,pit=on,pic=on,isa-serial=on,"
-                          "auto-kernel-cmdline=off",
-                          "-cpu",
-                          "max,-la57",
-                          "-accel",
-                          "tcg",
-                          "-m",
-                          memory,
-                          "-global",
-                          "virtio-mmio.force-legacy=false",
-                          "-chardev",
-                          "socket,id=qmp,fd=3",
-                          "-mon",
-                          "chardev=qmp,mode=control",
-                          "-chardev",
-                          "socket,id=agent,fd=4",
-                          "-serial",
-                          "null",
-                          "-device",
-                          "virtio-serial-device,max_ports=2",
-                          "-device",
-                          "virtserialport,chardev=agent,name=" WIRE_PORT_NAME,
-                          "-device",
-                          "virtio-rng-device",
-                          "-drive",
-                          drive,
-                          "-device",
-                          "virtio-blk-device,drive=d0",
-                          "-kernel",
-                          s->kernel,
-                          "-initrd",
-                          s->initramfs,
-                          "-append",
-                          append,
-                          s->load ? "-loadvm" : NULL,
-                          PLAIN_TAG,
-                          NULL};
-    struct proc_spec spec = {
-        .argv = argv, .n_fds = 3, .fds = {{qmp[1], 3}, {channel[1], 4}, {2, 2}}};
+    const char *const own[] = {"-m",
+                               memory,
+                               "-drive",
+                               drive,
+                               "-kernel",
+                               s->kernel,
+                               "-initrd",
+                               s->initramfs,
+                               "-append",
+                               append,
+                               s->load ? "-loadvm" : NULL,
+                               PLAIN_TAG,
+                               NULL};
+    const char *argv[ARRAY_LEN(FIXED) + ARRAY_LEN(own)];
+    memcpy(argv, FIXED, sizeof FIXED);
+    memcpy(argv + ARRAY_LEN(FIXED), own, sizeof own);
+    struct proc_spec spec = {.argv = argv, .n_fds = 3, .fds = {{qmp, 3}, {channel, 4}, {2, 2}}};
     if (proc_spawn(&spec, &p->proc, &e) < 0)
         die("start", e.text);
-    close(qmp[1]);
-    close(channel[1]);
+    close(qmp);
+    close(channel);
+}
+
+void plain_start(struct plain *p, const struct plain_spec *s)
+{
+    int qmp[2], channel[2];
+    make_pair(qmp);
+    make_pair(channel);
     p->qmp = qmp[0];
     p->channel = channel[0];
+    spawn(p, s, qmp[1], channel[1]);
 }
 
 void plain_save(struct plain *p)
