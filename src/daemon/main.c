@@ -235,7 +235,7 @@ static int open_api(struct daemon *d, struct err *e)
                                      .max_body = API_MAX_BODY,
                                      .is_large = api_takes_large_body,
                                      .max_large = API_MAX_FILES,
-                                     .max_in_memory = API_MAX_BODY,
+                                     .max_in_memory = IN_MEMORY_BODY,
                                      .spool_dir = d->spool};
     r = http_service_new(&sc, &d->api_service, e);
     return r < 0 ? r

@@ -4,6 +4,9 @@ import base64
 import concurrent.futures
 import json
 import os
+import pathlib
+import re
+import socket
 
 import pytest
 
@@ -132,3 +135,22 @@ def test_logs_status_stats(daemon, tiny, vm):
     assert status["version"] and status["microvms"]["RUNNING"] >= 1
     stats = json.loads(raw(daemon, "GET", f"/tinderbox/v1/microvms/{vm['microvmId']}/stats")[2])
     assert stats and all(isinstance(v, (int, float)) for v in stats.values())
+
+
+def test_bodies_of_strangers_are_not_kept_in_memory(daemon):
+    def rss_kib():
+        status = pathlib.Path(f"/proc/{daemon.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status).group(1))
+
+    host, port = daemon.info["api"].removeprefix("http://").split(":")
+    size = 8 * 1024 * 1024 - 1
+    head = (f"POST /x HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {size + 1}\r\n\r\n").encode()
+    before = rss_kib()
+    socks = [socket.create_connection((host, int(port)), timeout=30) for _ in range(8)]
+    try:
+        for sock in socks:
+            sock.sendall(head + b"x" * size)
+        assert rss_kib() - before < 24 * 1024
+    finally:
+        for sock in socks:
+            sock.close()
