@@ -13,6 +13,8 @@
 #include "engine/fds.h"
 #include "engine/nethelper.h"
 
+enum { DRAIN_READS = 256 };
+
 static void deadline_after(struct timespec *t, int ms)
 {
     clock_gettime(CLOCK_MONOTONIC, t);
@@ -69,9 +71,11 @@ static void stderr_ready(struct watch *w)
     stderr_read(CONTAINER_OF(w, struct life, on_stderr));
 }
 
+/* More than the sockets hold: who still runs may print as fast as this reads, and all machines wait
+ * for this thread. */
 void life_drain(struct life *l)
 {
-    while (console_read(l) || stderr_read(l))
+    for (unsigned i = 0; i < DRAIN_READS && (console_read(l) | stderr_read(l)); i++)
         ;
 }
 
