@@ -265,6 +265,12 @@ static void test_working_set(void **state)
     assert_true(st.st_size > 40);
     thaw(&two, &f);
     drive_expect(&two, "XYZ");
+    end_both(NULL);
+    /* It has no digest, and another machine's monitor wrote it: damaged, it is worth nothing, but
+     * no reason not to start. */
+    assert_int_equal(ftruncate(f.working_set, st.st_size - 3), 0);
+    thaw(&two, &f);
+    drive_expect(&two, "XYZ");
     frozen_done(&f);
 }
 
