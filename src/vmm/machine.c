@@ -250,15 +250,18 @@ int machine_memory(struct machine *m, const struct monitor_memory *c, int fd, st
     if (r < 0)
         return r;
     if (c->kind == MONITOR_MEMORY_ZERO)
-        return gmem_map_zero(&m->mem, has(m, MONITOR_HUGE_PAGES), e);
-    if (c->kind == MONITOR_MEMORY_FILE) {
-        m->has_file = true;
-        return gmem_map_file(&m->mem, file, e);
+        r = gmem_map_zero(&m->mem, has(m, MONITOR_HUGE_PAGES), e);
+    else if (c->kind == MONITOR_MEMORY_FILE)
+        r = gmem_map_file(&m->mem, file, e);
+    else if (!m->pager)
+        r = err_set(e, EINVAL, "the machine was not made for memory in chunks");
+    else {
+        file = -1;
+        r = pager_serve(m->pager, fd, e);
     }
-    if (!m->pager)
-        return err_set(e, EINVAL, "the machine was not made for memory in chunks");
-    file = -1;
-    return pager_serve(m->pager, fd, e);
+    m->has_file = c->kind == MONITOR_MEMORY_FILE;
+    m->has_memory |= r == 0;
+    return r;
 }
 
 static void on_full(void *arg, bool full)
@@ -374,6 +377,8 @@ int machine_serial(struct machine *m, int fd, struct err *e)
 int machine_complete(const struct machine *m, struct err *e)
 {
     int r = can_build(m, e);
+    if (r == 0 && !m->has_memory)
+        r = err_set(e, EINVAL, "the memory is missing");
     for (unsigned i = 0; r == 0 && i < m->shape.n_disks; i++)
         if (!m->disks[i])
             r = err_set(e, EINVAL, "disk %u is missing", i);

@@ -58,6 +58,7 @@ struct machine {
     struct monitor_create shape;
     struct gmem mem;
     struct page_set mapped; /* pages that came from a pages file */
+    bool has_memory;        /* RAM is mapped: until then touching it is a fault */
     bool has_file;          /* RAM is a private copy of a file */
     struct pager *pager;    /* owned; NULL = memory is local */
     struct bus ports, mmio;

@@ -378,6 +378,22 @@ static void test_requests_out_of_order(void **state)
     assert_int_equal(drive_call(&one, MONITOR_CREATE, &bad, NULL, 0).code, -EINVAL);
 }
 
+/* Requests come back to back: those behind one that failed are answered, too. */
+static void test_without_memory(void **state)
+{
+    (void)state;
+    struct monitor_message m = {.create = {.memory_bytes = DRIVE_RAM, .vcpus = 1}};
+    int file = drive_file();
+    drive_start(&one);
+    drive_ok(&one, MONITOR_CREATE, &m, NULL, 0);
+    m = (struct monitor_message){.memory.kind = MONITOR_MEMORY_FILE};
+    assert_int_equal(drive_call(&one, MONITOR_MEMORY, &m, &file, 1).code, -EBADMSG);
+    m = (struct monitor_message){0};
+    assert_int_equal(drive_call(&one, MONITOR_BOOT, &m, &file, 1).code, -EINVAL);
+    assert_int_equal(drive_call(&one, MONITOR_RESTORE, &m, &file, 1).code, -EINVAL);
+    close(file);
+}
+
 static void test_garbage_ends_the_monitor(void **state)
 {
     (void)state;
@@ -443,6 +459,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_teardown(test_memory_in_chunks, end_both),
         cmocka_unit_test_teardown(test_bad_states_are_refused, end_both),
         cmocka_unit_test_teardown(test_requests_out_of_order, end_both),
+        cmocka_unit_test_teardown(test_without_memory, end_both),
         cmocka_unit_test_teardown(test_garbage_ends_the_monitor, end_both),
         cmocka_unit_test_teardown(test_ends_with_the_daemon, end_both),
         cmocka_unit_test_teardown(test_a_thousand_clones_leave_nothing, end_both),
