@@ -57,6 +57,11 @@ void sha256_hex_of(const void *p, size_t n, char out[SHA256_HEX_LEN + 1])
 
 int sha256_hex_fd(int fd, char out[SHA256_HEX_LEN + 1], struct err *e)
 {
+    return sha256_hex_fd_start(fd, UINT64_MAX, out, e);
+}
+
+int sha256_hex_fd_start(int fd, uint64_t bytes, char out[SHA256_HEX_LEN + 1], struct err *e)
+{
     enum { CHUNK = 1 << 18 };
     char *chunk = malloc(CHUNK);
     if (!chunk)
@@ -64,9 +69,10 @@ int sha256_hex_fd(int fd, char out[SHA256_HEX_LEN + 1], struct err *e)
     struct sha256 *h = sha256_new();
     off_t at = 0;
     ssize_t n;
-    while ((n = pread(fd, chunk, CHUNK, at)) > 0) {
+    while ((n = pread(fd, chunk, bytes < CHUNK ? (size_t)bytes : CHUNK, at)) > 0) {
         sha256_add(h, chunk, (size_t)n);
         at += n;
+        bytes -= (uint64_t)n;
     }
     int saved = errno;
     free(chunk);

@@ -21,6 +21,9 @@ void sha256_of(const void *p, size_t n, unsigned char out[SHA256_LEN]);
 void sha256_hex_of(const void *p, size_t n, char out[SHA256_HEX_LEN + 1]);
 /* From the current start of the file, whatever the offset of fd; holes read as zeroes. */
 int sha256_hex_fd(int fd, char out[SHA256_HEX_LEN + 1], struct err *e) MUST_CHECK;
+/* The same of its first bytes at most: for a file that somebody may still make longer. */
+int sha256_hex_fd_start(int fd, uint64_t bytes, char out[SHA256_HEX_LEN + 1],
+                        struct err *e) MUST_CHECK;
 void hmac_sha256(const void *key, size_t key_n, const void *p, size_t n,
                  unsigned char out[SHA256_LEN]);
 

@@ -86,13 +86,14 @@ static void cache_add(struct frozen_cache *c, const struct stat *st, const char 
     pthread_mutex_unlock(&c->lock);
 }
 
-static int digest_fd(int fd, enum manifest_digest how, bool punch, char out[SHA256_HEX_LEN + 1],
-                     struct err *e)
+/* Of the size that was looked at: a monitor that lives on may still write to what it saved. */
+static int digest_fd(int fd, off_t size, enum manifest_digest how, bool punch,
+                     char out[SHA256_HEX_LEN + 1], struct err *e)
 {
     if (how == MANIFEST_PLAIN)
-        return sha256_hex_fd(fd, out, e);
+        return sha256_hex_fd_start(fd, (uint64_t)size, out, e);
     struct sparse_result s;
-    int r = sparse_digest(fd, punch, &s, e);
+    int r = sparse_digest_start(fd, (uint64_t)size, punch, &s, e);
     if (r == 0)
         memcpy(out, s.digest, sizeof s.digest);
     return r;
@@ -166,7 +167,7 @@ void frozen_discard(struct frozen *f, const char *name)
         unlink(path);
 }
 
-int frozen_add_digest(struct frozen *f, struct manifest *m, const char *name,
+int frozen_add_digest(struct frozen *f, struct manifest *m, const char *name, uint64_t max,
                       enum manifest_digest how, struct err *e)
 {
     char path[4200];
@@ -178,8 +179,11 @@ int frozen_add_digest(struct frozen *f, struct manifest *m, const char *name,
     int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &st) < 0)
         return err_set_errno(e, errno, "open %s", path);
+    if ((uint64_t)st.st_size > max)
+        return err_set(e, EBADMSG, "%s has %lld bytes, more than it can need", path,
+                       (long long)st.st_size);
     char digest[SHA256_HEX_LEN + 1];
-    r = digest_fd(fd, how, true, digest, e);
+    r = digest_fd(fd, st.st_size, how, true, digest, e);
     return r < 0 ? r : manifest_add_file(m, name, (uint64_t)st.st_size, how, digest, e);
 }
 
@@ -263,7 +267,7 @@ static int check_digest(int fd, const struct stat *st, const struct manifest_fil
     if (cache_has(c, st, f->digest))
         return 0;
     pthread_mutex_lock(&c->hasher);
-    int r = cache_has(c, st, f->digest) ? 0 : digest_fd(fd, f->how, false, digest, e);
+    int r = cache_has(c, st, f->digest) ? 0 : digest_fd(fd, st->st_size, f->how, false, digest, e);
     if (r == 0 && !cache_has(c, st, f->digest)) {
         if (strcmp(digest, f->digest) == 0)
             cache_add(c, st, f->digest);

@@ -29,8 +29,9 @@ int frozen_move_in(struct frozen *f, const char *path, const char *name, struct 
 /* Another name for an open file, which must still have one; -ENOENT, -EXDEV. */
 int frozen_link_in(struct frozen *f, int fd, const char *name, struct err *e) MUST_CHECK;
 void frozen_discard(struct frozen *f, const char *name);
-/* Hashes a file of it into the manifest. */
-int frozen_add_digest(struct frozen *f, struct manifest *m, const char *name,
+/* Hashes a file of it into the manifest. -EBADMSG when it is longer than max, which bounds the
+ * work: a monitor that wrote it may be owned by its guest. */
+int frozen_add_digest(struct frozen *f, struct manifest *m, const char *name, uint64_t max,
                       enum manifest_digest how, struct err *e) MUST_CHECK;
 /* Syncs the files, writes the manifest and renames. The files count as checked from here on. */
 int frozen_commit(struct frozen *f, const struct manifest *m, struct frozen_cache *c,

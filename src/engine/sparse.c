@@ -161,7 +161,13 @@ int sparse_digest(int fd, bool punch, struct sparse_result *ret, struct err *e)
     struct stat st;
     if (fstat(fd, &st) < 0)
         return err_set_errno(e, errno, "stat memory file");
-    struct job j = {.fd = fd, .punch = punch, .size = (uint64_t)st.st_size};
+    return sparse_digest_start(fd, (uint64_t)st.st_size, punch, ret, e);
+}
+
+int sparse_digest_start(int fd, uint64_t bytes, bool punch, struct sparse_result *ret,
+                        struct err *e)
+{
+    struct job j = {.fd = fd, .punch = punch, .size = bytes};
     j.n_segments = (size_t)((j.size + SPARSE_SEGMENT - 1) / SPARSE_SEGMENT);
     j.digests = calloc(j.n_segments + 1, SHA256_LEN);
     if (!j.digests)

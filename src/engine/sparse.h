@@ -23,5 +23,8 @@ struct sparse_result {
 
 /* punch: also turn runs of zero pages into holes (fd must be writable). */
 int sparse_digest(int fd, bool punch, struct sparse_result *ret, struct err *e) MUST_CHECK;
+/* The same of a file that had this many bytes and that somebody may still make longer. */
+int sparse_digest_start(int fd, uint64_t bytes, bool punch, struct sparse_result *ret,
+                        struct err *e) MUST_CHECK;
 
 #endif

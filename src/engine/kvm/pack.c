@@ -57,9 +57,9 @@ static int fill(struct engine *en, const char *from, struct frozen *f, struct ma
         r = pack_memory(en, from, f, e);
     m->n_files = 0;
     if (r == 0)
-        r = frozen_add_digest(f, m, "state", MANIFEST_PLAIN, e);
+        r = frozen_add_digest(f, m, "state", UINT64_MAX, MANIFEST_PLAIN, e);
     if (r == 0)
-        r = frozen_add_digest(f, m, VMM_CHUNKS, MANIFEST_PLAIN, e);
+        r = frozen_add_digest(f, m, VMM_CHUNKS, UINT64_MAX, MANIFEST_PLAIN, e);
     return r < 0 ? r : frozen_commit(f, m, en->cache, e);
 }
 

@@ -23,6 +23,8 @@
 
 enum { MOVE_TIMEOUT_MS = 300000 };
 
+#define STATE_OVERHEAD (UINT64_C(64) << 20) /* beside RAM, all of which may be in it */
+
 void machine_describe(const struct machine *m, struct manifest *ret)
 {
     *ret = (struct manifest){
@@ -203,11 +205,12 @@ static int stop_and_write(struct machine *m, struct frozen *f, struct manifest *
 
 static int add_digests(struct machine *m, struct frozen *f, struct manifest *mf, struct err *e)
 {
-    int r = frozen_add_digest(f, mf, "state", MANIFEST_PLAIN, e);
+    uint64_t ram = (uint64_t)m->args.memory_mib << 20;
+    int r = frozen_add_digest(f, mf, "state", 2 * ram + STATE_OVERHEAD, MANIFEST_PLAIN, e);
     if (r == 0 && m->args.memory == QEMU_MEMORY_SHARED) {
         r = frozen_move_in(f, m->memory_file, "memory", e);
         if (r == 0)
-            r = frozen_add_digest(f, mf, "memory", MANIFEST_SPARSE, e);
+            r = frozen_add_digest(f, mf, "memory", ram, MANIFEST_SPARSE, e);
     }
     return r;
 }

@@ -122,8 +122,8 @@ static void freeze(const char *final, struct frozen_cache *c)
     close(fd);
     assert_int_equal(frozen_move_in(&f, path, "memory", &e), 0);
     assert_false(fs_exists(path));
-    assert_int_equal(frozen_add_digest(&f, &m, "state", MANIFEST_PLAIN, &e), 0);
-    assert_int_equal(frozen_add_digest(&f, &m, "memory", MANIFEST_SPARSE, &e), 0);
+    assert_int_equal(frozen_add_digest(&f, &m, "state", 1 << 20, MANIFEST_PLAIN, &e), 0);
+    assert_int_equal(frozen_add_digest(&f, &m, "memory", UINT64_MAX, MANIFEST_SPARSE, &e), 0);
     assert_false(fs_exists(final)); /* nothing is there before all of it is */
     assert_int_equal(frozen_commit(&f, &m, c, &e), 0);
     assert_false(fs_exists(f.part));
@@ -203,12 +203,40 @@ static void test_abandon(void **state)
     frozen_abandon(&f);
 }
 
+/* A file that is longer than it can need is refused before it is read, one that grows meanwhile is
+ * read as far as it was: neither keeps anybody busy. */
+static void test_work_is_bounded(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    char final[300], zero[4096] = "", want[SHA256_HEX_LEN + 1], got[SHA256_HEX_LEN + 1];
+    struct frozen f;
+    struct manifest m = sample();
+    snprintf(final, sizeof final, "%s/huge", dir);
+    assert_int_equal(frozen_begin(&f, final, &e), 0);
+    int fd = frozen_create(&f, "state", &e);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, (off_t)1 << 42), 0);
+    close(fd);
+    assert_int_equal(frozen_add_digest(&f, &m, "state", 1 << 20, MANIFEST_PLAIN, &e), -EBADMSG);
+    assert_int_equal(m.n_files, 0);
+    frozen_abandon(&f);
+    alarm(10);
+    fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+    assert_int_equal(sha256_hex_fd_start(fd, sizeof zero, got, &e), 0);
+    sha256_hex_of(zero, sizeof zero, want);
+    assert_string_equal(got, want);
+    close(fd);
+    alarm(0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sparse_digest),
         cmocka_unit_test(test_frozen),
         cmocka_unit_test(test_abandon),
+        cmocka_unit_test(test_work_is_bounded),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

@@ -391,6 +391,22 @@ static void test_failed_save_lets_it_run(void **state)
     engine_machine_free(m);
 }
 
+/* A state that would take an hour to hash. */
+static void test_lying_save_is_refused(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    char dir[128];
+    mode("SAVE huge");
+    struct engine_machine *m = boot();
+    int64_t start = clock_mono_ms();
+    assert_int_equal(engine_snapshot(m, in_dir(dir, "snap"), &e), -EBADMSG);
+    assert_non_null(strstr(e.text, "more than it can need"));
+    assert_true(clock_mono_ms() - start < 10000);
+    assert_false(fs_exists(dir));
+    engine_machine_free(m);
+}
+
 static void test_working_set(void **state)
 {
     (void)state;
@@ -609,6 +625,7 @@ int main(int argc, char **argv)
         T(test_snapshot_clone_suspend),
         T(test_memory_is_whole_when_its_snapshot_has_gone),
         T(test_failed_save_lets_it_run),
+        T(test_lying_save_is_refused),
         T(test_working_set),
         T(test_gate),
         T(test_pool),
