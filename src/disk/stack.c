@@ -78,8 +78,7 @@ int disk_mark(struct disk *d, uint64_t from, uint64_t to, bool present)
     return 0;
 }
 
-/* ---- opening ---------------------------------------------------------------------------------
- */
+/* ---- opening ------------------------------------------------------------------------------- */
 
 static int check_mode(int fd, bool writable, struct err *e)
 {
@@ -240,8 +239,7 @@ void disk_close(struct disk *d)
     free(d);
 }
 
-/* ---- a new top --------------------------------------------------------------------------------
- */
+/* ---- a new top ----------------------------------------------------------------------------- */
 
 static int open_top(const struct disk *d, int fd, struct disk_file *ret, struct err *e)
 {

@@ -13,7 +13,7 @@
 
 #define HIERARCHY "/sys/fs/cgroup"
 #define OURS HIERARCHY "/tinderbox"
-#define PERIOD_US 100000
+#define PERIOD_US 100000u
 
 struct cgroup {
     int dir; /* owned */

@@ -146,8 +146,7 @@ int machine_save(struct machine *m, const struct monitor_save *c, const int *fds
     return r;
 }
 
-/* ---- fork -------------------------------------------------------------------------------------
- */
+/* ---- fork ---------------------------------------------------------------------------------- */
 
 /* New top layers. After a failure half-way each disk goes on with what it has. */
 static int push_layers(struct machine *m, uint32_t disks, const int *fds, uint32_t *moved,
@@ -239,8 +238,7 @@ int machine_fork(struct machine *m, const struct monitor_save *c, const int *fds
     return r < 0 ? r : wait_for_copy(m, copy, ret, e);
 }
 
-/* ---- restore ----------------------------------------------------------------------------------
- */
+/* ---- restore ------------------------------------------------------------------------------- */
 
 static int check_machine(const struct machine *m, const struct state_reader *r, struct err *e)
 {

@@ -5,9 +5,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define ALIGNMENT                                                                   \
-    (UINT64_C(2) << 20) /* of RAM's size and host address: huge pages stay possible \
-                         */
+/* Of RAM's size and host address: huge pages stay possible. */
+#define ALIGNMENT (UINT64_C(2) << 20)
 
 static void lay_out(struct gmem *m)
 {

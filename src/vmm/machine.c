@@ -31,8 +31,7 @@ static struct irq virtio_line(struct machine *m, unsigned slot)
     return line(m, LAYOUT_IRQ_VIRTIO + slot);
 }
 
-/* ---- what every machine has -------------------------------------------------------------------
- */
+/* ---- what every machine has ---------------------------------------------------------------- */
 
 static void on_reset(void *arg)
 {
@@ -118,8 +117,7 @@ static int add_common_devices(struct machine *m, struct err *e)
     return r;
 }
 
-/* ---- threads ----------------------------------------------------------------------------------
- */
+/* ---- threads ------------------------------------------------------------------------------- */
 
 static void *io_main(void *arg)
 {
@@ -185,8 +183,7 @@ void machine_quiet(struct machine *m, bool quiet)
     }
 }
 
-/* ---- building ---------------------------------------------------------------------------------
- */
+/* ---- building ------------------------------------------------------------------------------ */
 
 static int check_shape(const struct monitor_create *c, struct err *e)
 {
@@ -406,14 +403,13 @@ int machine_boot(struct machine *m, const struct monitor_boot *c, const int *fds
         r = c->flat ? boot_load_flat(&m->mem, fds[0], c->flat_address, &entry, e)
                     : load_kernel(m, c, fds, n, &entry, e);
     if (r == 0)
-        r = kvm_vm_power_on(m->vm, &entry, 0, e);
+        r = kvm_vm_power_on(m->vm, &entry, e);
     m->ready = r == 0;
     close_all(fds, n);
     return r;
 }
 
-/* ---- running ----------------------------------------------------------------------------------
- */
+/* ---- running ------------------------------------------------------------------------------- */
 
 unsigned machine_virtio(struct machine *m, struct virtio_dev *ret[LAYOUT_VIRTIO_MAX])
 {

@@ -95,7 +95,6 @@ static void test_msi(const char *guest)
     micro_run_to_end(&m);
     pthread_join(i.thread, NULL);
     CHECK(m.port.n == 2);
-    ioapic_done(&i.ioapic);
     micro_free(&m);
 }
 

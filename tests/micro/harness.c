@@ -187,7 +187,7 @@ void micro_start(struct micro *m, const char *path, enum boot_mode mode)
                                .rsp = MICRO_STACK,
                                .cr3 = PML4,
                                .gdt = LAYOUT_GDT};
-    check(kvm_vm_power_on(m->vm, &entry, 0, &e), &e);
+    check(kvm_vm_power_on(m->vm, &entry, &e), &e);
 }
 
 static bool ended(struct micro *m)

@@ -127,7 +127,7 @@ static void make_snapshot(void)
     if (gmem_map_zero(&m, false, &e) < 0)
         die("memory", &e);
     memcpy(gmem_ptr(&m, CODE, sizeof code), code, sizeof code);
-    if (kvm_vm_power_on(v, &entry, 0, &e) < 0)
+    if (kvm_vm_power_on(v, &entry, &e) < 0)
         die("power on", &e);
     run(v);
     save(&m, v);

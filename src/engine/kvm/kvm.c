@@ -22,8 +22,7 @@
 
 enum { LINK_TIMEOUT_MS = 10000 };
 
-#define OWN_MEMORY (UINT64_C(256) << 20) /* the monitor's is small; most is the network helper's \
-                                          */
+#define OWN_MEMORY (UINT64_C(256) << 20) /* most is the network helper's */
 
 static struct vmm *of(const struct engine_machine *m)
 {

@@ -19,11 +19,6 @@ void ged_init(struct ged *g, struct irq irq)
     pthread_mutex_init(&g->lock, NULL);
 }
 
-void ged_done(struct ged *g)
-{
-    pthread_mutex_destroy(&g->lock);
-}
-
 void ged_raise(struct ged *g, uint32_t events)
 {
     pthread_mutex_lock(&g->lock);

@@ -26,7 +26,6 @@ struct ged {
 };
 
 void ged_init(struct ged *g, struct irq irq);
-void ged_done(struct ged *g);
 extern const struct bus_ops ged_ops;       /* MMIO, 4 bytes */
 extern const struct bus_ops ged_sleep_ops; /* ports LAYOUT_PORT_SLEEP, 2 bytes */
 extern const struct bus_ops ged_reset_ops; /* port LAYOUT_PORT_RESET, 1 byte */

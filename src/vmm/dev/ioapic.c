@@ -40,11 +40,6 @@ void ioapic_init(struct ioapic *a, void (*send)(void *arg, uint64_t address, uin
         a->regs.entry[i] = ENTRY_MASKED;
 }
 
-void ioapic_done(struct ioapic *a)
-{
-    pthread_mutex_destroy(&a->lock);
-}
-
 /* Takes the pin's pending interrupt: returns the entry that describes it, ENTRY_MASKED when there
  * is none or it must wait. The caller holds the lock and calls deliver() after giving it back,
  * because that enters the kernel. */

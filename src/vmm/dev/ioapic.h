@@ -33,7 +33,6 @@ struct ioapic {
 
 void ioapic_init(struct ioapic *a, void (*send)(void *arg, uint64_t address, uint32_t data),
                  void *arg);
-void ioapic_done(struct ioapic *a);
 void ioapic_raise(void *ioapic, unsigned gsi); /* fits struct irq */
 extern const struct bus_ops ioapic_ops;
 /* While all vCPUs and device threads are parked. */

@@ -26,11 +26,6 @@ void rtc_init(struct rtc *r)
     r->regs.nvram[REG_B] = B_24_HOURS;
 }
 
-void rtc_done(struct rtc *r)
-{
-    pthread_mutex_destroy(&r->lock);
-}
-
 /* Not gmtime_r(): that reads the host's time zone file, and a jailed monitor has no files. Years
  * start in March, so that the leap day is the last one (H. Hinnant, "chrono-compatible low-level
  * date algorithms", civil_from_days). */

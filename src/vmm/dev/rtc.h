@@ -20,7 +20,6 @@ struct rtc {
 };
 
 void rtc_init(struct rtc *r);
-void rtc_done(struct rtc *r);
 extern const struct bus_ops rtc_ops; /* 2 ports */
 /* While all vCPUs are parked. */
 void rtc_save(struct rtc *r, struct state_writer *w);

@@ -31,11 +31,6 @@ void serial_init(struct serial *s, int fd, struct irq irq)
     pthread_mutex_init(&s->lock, NULL);
 }
 
-void serial_done(struct serial *s)
-{
-    pthread_mutex_destroy(&s->lock);
-}
-
 static bool wants_interrupt(const struct serial *s)
 {
     return s->regs.thre_pending && (s->regs.ier & IER_THRI);

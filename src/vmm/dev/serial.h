@@ -26,7 +26,6 @@ struct serial {
 };
 
 void serial_init(struct serial *s, int fd, struct irq irq);
-void serial_done(struct serial *s);
 extern const struct bus_ops serial_ops; /* 8 ports */
 /* While all vCPUs are parked. */
 void serial_save(struct serial *s, struct state_writer *w);

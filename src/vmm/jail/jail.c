@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * In order, each stage taking what the next no longer needs:
+ * Stages, each taking what the next no longer needs:
  *
- *   user        root: namespaces first, then a user of its own that owns nothing (a number no two
- * living monitors share); others: a user namespace, in which alone the rest is possible namespaces
- * mount, network, ipc, uts, cgroup. No pid namespace: it holds for children only, and the filters
- * leave no call that takes somebody else's pid root        an empty read-only tmpfs; everything the
- * host had is detached rights      capabilities, bounding set; no new privileges; not dumpable
- *   Landlock    no right to any file, where the kernel has it
+ * - user and namespaces: for root a user of its own that owns nothing (a number no two living
+ *   monitors share); for others a user namespace, in which alone the rest is possible. Mount,
+ *   network, ipc, uts, cgroup. No pid namespace: it holds for children only, and the filters leave
+ *   no call that takes somebody else's pid.
+ * - root directory: an empty read-only tmpfs; everything the host had is detached.
+ * - rights: capabilities, bounding set; no new privileges; not dumpable.
+ * - Landlock: no right to any file, where the kernel has it.
  *
  * The system call filters follow per thread (filter.c).
  */
@@ -29,8 +30,8 @@
 #include <unistd.h>
 
 #define NAMESPACES (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
-#define UID_BASE \
-    0x70000000u /* plus a pid (below 2^22): no user of the host, nor a container's usual range */
+/* Plus a pid (below 2^22): no user of the host, nor in a container's usual range. */
+#define UID_BASE 0x70000000u
 #define OWN_DATA (UINT64_C(64) << 20) /* heap, stacks and tables beside guest memory */
 #define DESCRIPTORS 512
 

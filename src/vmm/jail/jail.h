@@ -14,17 +14,15 @@
 
 enum jail_role { JAIL_CONTROL, JAIL_VCPU, JAIL_IO, JAIL_DISK, JAIL_PAGER, JAIL_ROLES };
 
-/* User, mount, network, ipc, uts, cgroup and pid namespaces (pid: for children only), empty
- * read-only root, no capabilities, no new privileges, not dumpable, Landlock without any right
- * where present. Single-threaded still. -errno with the stage in the text. */
+/* Own user and namespaces, empty read-only root, no capabilities, no new privileges, not dumpable,
+ * Landlock without any right where present. Single-threaded still. -errno, the text says where. */
 int jail_enter(struct err *e) MUST_CHECK;
-/* Resource limits, once sizes are known: no core, file size at most max_file, address space data,
- * descriptors. */
+/* Resource limits, once sizes are known: no core file, file size, data segment, descriptors. */
 int jail_limit(uint64_t guest_bytes, uint64_t max_file_bytes, struct err *e) MUST_CHECK;
-/* Loads the role's system call filter on the calling thread. Any other call kills the process.
- * kvm_vcpu/vm ioctl numbers are in the filter files (jail/filters). For tests: except names one
- * rule that is left out. */
+/* Loads the role's system call filter (jail/filters) on the calling thread: any other call kills
+ * the process. */
 int jail_filter(enum jail_role role, struct err *e) MUST_CHECK;
+/* For tests: without one rule; how many there are; their text; names. */
 int jail_filter_except(enum jail_role role, unsigned rule, struct err *e) MUST_CHECK;
 unsigned jail_filter_rules(enum jail_role role);
 const char *jail_filter_rule_text(enum jail_role role, unsigned rule);

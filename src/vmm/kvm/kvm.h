@@ -48,10 +48,8 @@ int kvm_vm_ioeventfd(struct kvm_vm *v, uint64_t gpa, uint32_t value, int fd,
 void kvm_vm_msi(void *vm, uint64_t address, uint32_t data); /* fits struct ioapic */
 struct kvm_vcpu *kvm_vm_vcpu(struct kvm_vm *v, unsigned index);
 
-/* Power-on state: CPUID by the template, vCPU 0 at the entry, the others wait for INIT/SIPI.
- * tsc_khz 0 = the host's. */
-int kvm_vm_power_on(struct kvm_vm *v, const struct boot_entry *entry, uint64_t tsc_khz,
-                    struct err *e) MUST_CHECK;
+/* Power-on state: CPUID by the template, vCPU 0 at the entry, the others wait for INIT/SIPI. */
+int kvm_vm_power_on(struct kvm_vm *v, const struct boot_entry *entry, struct err *e) MUST_CHECK;
 /* VM-wide and vCPU sections. restore refuses, with a sentence, a CPUID this host cannot provide or
  * a TSC rate it can neither match nor scale to; MSRs the host does not take are skipped. Guest
  * memory is mapped by then: KVM looks into it. */

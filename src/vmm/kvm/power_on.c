@@ -85,11 +85,9 @@ static void set_msrs(const struct kvm_vcpu *c)
     (void)msr_transfer(c, KVM_SET_MSRS, &firmware); /* the guest can do without */
 }
 
-int kvm_vm_power_on(struct kvm_vm *v, const struct boot_entry *entry, uint64_t tsc_khz,
-                    struct err *e)
+int kvm_vm_power_on(struct kvm_vm *v, const struct boot_entry *entry, struct err *e)
 {
-    int r = tsc_khz ? vm_set_tsc_khz(v, tsc_khz, e) : 0;
-    for (unsigned i = 0; i < v->n_vcpus && r == 0; i++)
+    for (unsigned i = 0; i < v->n_vcpus; i++)
         set_msrs(&v->vcpu[i]);
-    return r < 0 ? r : set_registers(&v->vcpu[0], entry, e);
+    return set_registers(&v->vcpu[0], entry, e);
 }

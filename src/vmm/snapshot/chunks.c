@@ -51,8 +51,7 @@ static int io_at(int fd, void *p, size_t n, uint64_t offset, bool write)
     return 0;
 }
 
-/* ---- packing ----------------------------------------------------------------------------------
- */
+/* ---- packing ------------------------------------------------------------------------------- */
 
 struct pack {
     int memory, out, level;
@@ -118,8 +117,7 @@ int chunks_pack(int memory, int out, int level, struct err *e)
     return r;
 }
 
-/* ---- reading ----------------------------------------------------------------------------------
- */
+/* ---- reading ------------------------------------------------------------------------------- */
 
 static int check_table(const struct chunks *c, uint64_t file_bytes, struct err *e)
 {

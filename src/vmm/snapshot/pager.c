@@ -224,8 +224,3 @@ uint64_t pager_faults(const struct pager *p)
 {
     return atomic_load(&p->faults);
 }
-
-bool pager_is_serving(const struct pager *p)
-{
-    return p->chunks != NULL;
-}

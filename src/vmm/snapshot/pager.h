@@ -25,6 +25,5 @@ int pager_serve(struct pager *p, int fd, struct err *e) MUST_CHECK;
 /* Returns when everything is there. */
 int pager_complete(struct pager *p, struct err *e) MUST_CHECK;
 uint64_t pager_faults(const struct pager *p); /* served on demand so far; any thread */
-bool pager_is_serving(const struct pager *p);
 
 #endif

@@ -58,8 +58,7 @@ static size_t padded(size_t n)
     return (n + 7) & ~(size_t)7;
 }
 
-/* ---- writing ----------------------------------------------------------------------------------
- */
+/* ---- writing ------------------------------------------------------------------------------- */
 
 void state_writer_init(struct state_writer *w)
 {
@@ -118,8 +117,7 @@ void state_writer_done(struct state_writer *w)
     *w = (struct state_writer){0};
 }
 
-/* ---- reading ----------------------------------------------------------------------------------
- */
+/* ---- reading ------------------------------------------------------------------------------- */
 
 static int bad(struct err *e, const char *what)
 {

@@ -217,8 +217,7 @@ static void balloon_notify(struct virtio_dev *d, unsigned queue)
 static void balloon_reset(struct virtio_dev *d)
 {
     struct balloon *b = of(d);
-    le32_put(&b->s.config.actual,
-             0); /* the driver owns all pages again, and learns the target from the config */
+    le32_put(&b->s.config.actual, 0); /* the driver owns all pages again */
     memset(b->stat, 0, sizeof b->stat);
 }
 

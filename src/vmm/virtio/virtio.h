@@ -86,8 +86,8 @@ void virtio_done(struct virtio_dev *d);
 /* Registers of the transport, for bus_add() at LAYOUT_VIRTIO_BASE + slot * stride, length 0x200. */
 extern const struct bus_ops virtio_mmio_ops;
 #define VIRTIO_MMIO_BYTES 0x200u
-#define VIRTIO_MMIO_QUEUE_NOTIFY \
-    0x50u /* where an ioeventfd of 4 bytes, datamatch = queue, belongs */
+/* Where an ioeventfd of 4 bytes, datamatch = queue, belongs. */
+#define VIRTIO_MMIO_QUEUE_NOTIFY 0x50u
 int virtio_notify_fd(const struct virtio_dev *d, unsigned queue); /* borrowed */
 
 /* For devices, lock held. */

@@ -44,13 +44,6 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
-{
-    (void)state;
-    ged_done(&ged);
-    return 0;
-}
-
 static uint32_t selector(void)
 {
     uint32_t v = UINT32_MAX;
@@ -153,7 +146,7 @@ static void test_persist(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define T(f) cmocka_unit_test_setup(f, set_up)
         T(test_event), T(test_power), T(test_reset), T(test_i8042), T(test_persist),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

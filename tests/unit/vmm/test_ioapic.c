@@ -31,13 +31,6 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
-{
-    (void)state;
-    ioapic_done(&apic);
-    return 0;
-}
-
 static void put(uint32_t index, uint32_t v)
 {
     ioapic_ops.write(&apic, 0x00, &index, 4);
@@ -160,7 +153,6 @@ static void test_persist(void **state)
     state_writer_init(&w);
     ioapic_save(&apic, &w);
     assert_int_equal(state_copy(&w, &r), 0);
-    ioapic_done(&apic);
     ioapic_init(&apic, on_send, &apic);
     assert_int_equal(ioapic_restore(&apic, &r, &e), 0);
     assert_memory_equal(&apic.regs, &before, sizeof before);
@@ -193,7 +185,7 @@ static void test_hostile_state(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define T(f) cmocka_unit_test_setup(f, set_up)
         T(test_registers),    T(test_messages), T(test_masked_is_remembered),
         T(test_every_access), T(test_persist),  T(test_hostile_state),
     };

@@ -29,13 +29,6 @@ static int set_up(void **state)
     return 0;
 }
 
-static int tear_down(void **state)
-{
-    (void)state;
-    rtc_done(&rtc);
-    return 0;
-}
-
 static uint8_t in(uint8_t index)
 {
     uint8_t v;
@@ -138,7 +131,6 @@ static void test_persist(void **state)
     state_writer_init(&w);
     rtc_save(&rtc, &w);
     assert_int_equal(state_copy(&w, &r), 0);
-    rtc_done(&rtc);
     rtc_init(&rtc);
     assert_int_equal(rtc_restore(&rtc, &r, &e), 0);
     assert_memory_equal(&rtc.regs, &before, sizeof before);
@@ -157,7 +149,7 @@ static void test_persist(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define T(f) cmocka_unit_test_setup(f, set_up)
         T(test_time), T(test_binary), T(test_registers), T(test_every_access), T(test_persist),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -39,7 +39,6 @@ static int tear_down(void **state)
     (void)state;
     close(out[0]);
     close(out[1]);
-    serial_done(&uart);
     return 0;
 }
 
@@ -184,7 +183,6 @@ static void test_persist(void **state)
     state_writer_init(&w);
     serial_save(&uart, &w);
     assert_int_equal(state_copy(&w, &r), 0);
-    serial_done(&uart);
     serial_init(&uart, -1, uart.irq);
     assert_int_equal(serial_restore(&uart, &r, &e), 0);
     assert_memory_equal(&uart.regs, &before, sizeof before);
