@@ -102,33 +102,44 @@ static void on_failure(void *arg, const char *text)
     failures++;
 }
 
-static void test_served_on_demand_and_completed(void **state)
+/* How many pages were served on demand, all of them being asked for: from the end, against the
+ * order in which the rest is fetched. */
+static uint64_t serve_all(int uffd)
 {
-    (void)state;
     struct gmem m;
     struct pager *p;
-    int uffd = pager_open_uffd();
-    if (uffd < 0) {
-        print_message("skipped: userfaultfd: %s\n", strerror(-uffd));
-        skip();
-    }
     assert_int_equal(gmem_reserve(&m, RAM, &e), 0);
     if (pager_new(&m, uffd, on_failure, NULL, &p, &e) < 0)
         fail_msg("%s", e.text);
     if (pager_serve(p, packed_file(), &e) < 0)
         fail_msg("%s", e.text);
-    /* From the end: against the order in which the rest is fetched. */
     for (uint64_t c = CHUNKS; c-- > 0;) {
         uint64_t v;
         memcpy(&v, m.host + c * CHUNK_BYTES + 800, 8);
         assert_true(v == word(c, 100 / 16));
     }
     assert_int_equal(pager_complete(p, &e), 0);
-    assert_true(pager_faults(p) > 0);
     assert_int_equal(failures, 0);
     /* What is dropped afterwards is ordinary memory. */
     assert_int_equal(madvise(m.host, CHUNK_BYTES, MADV_DONTNEED), 0);
     assert_int_equal(*(volatile uint64_t *)(void *)m.host, 0);
+    return pager_faults(p);
+}
+
+/* On a busy machine everything may have been fetched before the first page is touched. */
+static void test_served_on_demand_and_completed(void **state)
+{
+    (void)state;
+    uint64_t faults = 0;
+    for (int i = 0; i < 20 && faults == 0; i++) {
+        int uffd = pager_open_uffd();
+        if (uffd < 0) {
+            print_message("skipped: userfaultfd: %s\n", strerror(-uffd));
+            skip();
+        }
+        faults = serve_all(uffd);
+    }
+    assert_true(faults > 0);
 }
 
 int main(void)
