@@ -104,14 +104,14 @@ static void on_failure(void *arg, const char *text)
 
 /* How many pages were served on demand, all of them being asked for: from the end, against the
  * order in which the rest is fetched. */
-static uint64_t serve_all(int uffd)
+static uint64_t serve_all(int uffd, int packed)
 {
     struct gmem m;
     struct pager *p;
     assert_int_equal(gmem_reserve(&m, RAM, &e), 0);
     if (pager_new(&m, uffd, on_failure, NULL, &p, &e) < 0)
         fail_msg("%s", e.text);
-    if (pager_serve(p, packed_file(), &e) < 0)
+    if (pager_serve(p, dup(packed), &e) < 0)
         fail_msg("%s", e.text);
     for (uint64_t c = CHUNKS; c-- > 0;) {
         uint64_t v;
@@ -131,14 +131,16 @@ static void test_served_on_demand_and_completed(void **state)
 {
     (void)state;
     uint64_t faults = 0;
-    for (int i = 0; i < 20 && faults == 0; i++) {
+    int packed = packed_file();
+    for (int i = 0; i < 500 && faults == 0; i++) {
         int uffd = pager_open_uffd();
         if (uffd < 0) {
             print_message("skipped: userfaultfd: %s\n", strerror(-uffd));
             skip();
         }
-        faults = serve_all(uffd);
+        faults = serve_all(uffd, packed);
     }
+    close(packed);
     assert_true(faults > 0);
 }
 
