@@ -113,6 +113,30 @@ int fs_write_all(int fd, const void *p, size_t n)
     return 0;
 }
 
+int fs_read_at(int fd, void *p, size_t n, uint64_t offset)
+{
+    for (size_t at = 0; at < n;) {
+        ssize_t k = pread(fd, (char *)p + at, n - at, (off_t)(offset + at));
+        if (k == 0)
+            return -EBADMSG;
+        if (k < 0 && errno != EINTR)
+            return -errno;
+        at += k > 0 ? (size_t)k : 0;
+    }
+    return 0;
+}
+
+int fs_write_at(int fd, const void *p, size_t n, uint64_t offset)
+{
+    for (size_t at = 0; at < n;) {
+        ssize_t k = pwrite(fd, (const char *)p + at, n - at, (off_t)(offset + at));
+        if (k < 0 && errno != EINTR)
+            return -errno;
+        at += k > 0 ? (size_t)k : 0;
+    }
+    return 0;
+}
+
 int fs_fsync_dir(const char *path, struct err *e)
 {
     CLEANUP(cleanup_close)

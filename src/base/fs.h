@@ -30,5 +30,8 @@ uint64_t fs_tree_bytes(const char *path);
 /* Bytes an unprivileged writer may still use on path's file system. */
 int fs_free_bytes(const char *path, uint64_t *ret, struct err *e) MUST_CHECK;
 int fs_write_all(int fd, const void *p, size_t n) MUST_CHECK; /* 0 or -errno */
+/* Exactly n bytes from, to offset. 0 or -errno; -EBADMSG: the file ends before. */
+int fs_read_at(int fd, void *p, size_t n, uint64_t offset) MUST_CHECK;
+int fs_write_at(int fd, const void *p, size_t n, uint64_t offset) MUST_CHECK;
 
 #endif

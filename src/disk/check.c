@@ -7,9 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "disk/bitmap.h"
+#include "base/bitmap.h"
+#include "base/zero.h"
 #include "disk/stack.h"
-#include "disk/zero.h"
 
 enum { CHECK_BUFFER = 65536 };
 

@@ -8,8 +8,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/fs.h"
+#include "base/zero.h"
 #include "disk/stack.h"
-#include "disk/zero.h"
 
 enum {
     COPY_BUFFER = 1 << 20,
@@ -28,15 +29,7 @@ struct copy {
 static int write_piece(struct copy *c, const unsigned char *p, size_t n, uint64_t at)
 {
     c->stats.copied_bytes += n;
-    while (n) {
-        ssize_t r = pwrite(c->out, p, n, (off_t)at);
-        if (r <= 0)
-            return r < 0 ? -errno : -EIO;
-        p += r;
-        n -= (size_t)r;
-        at += (uint64_t)r;
-    }
-    return 0;
+    return fs_write_at(c->out, p, n, at);
 }
 
 /* Writes what is not zero, in runs of blocks. */

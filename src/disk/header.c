@@ -3,6 +3,9 @@
 
 #include <errno.h>
 
+#include "base/crc32c.h"
+#include "base/zero.h"
+
 int layer_geometry(uint64_t bytes, struct layer_geometry *ret)
 {
     if (!bytes || bytes % 512 || bytes > LAYER_BYTES_MAX)
@@ -35,28 +38,12 @@ int header_check_info(const struct layer_info *in, struct err *e)
     return 0;
 }
 
-/* Nibbles: a table of 64 bytes is enough for one block per open. */
-static uint32_t crc32c(uint32_t crc, const unsigned char *p, size_t n)
-{
-    static const uint32_t table[16] = {0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1,
-                                       0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
-                                       0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9,
-                                       0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75};
-    for (size_t i = 0; i < n; i++) {
-        crc ^= p[i];
-        crc = (crc >> 4) ^ table[crc & 15];
-        crc = (crc >> 4) ^ table[crc & 15];
-    }
-    return crc;
-}
-
 uint32_t header_checksum(const unsigned char p[LAYER_BLOCK])
 {
     static const unsigned char none[4];
-    uint32_t crc = crc32c(UINT32_MAX, p, HEADER_AT_CHECKSUM);
-    crc = crc32c(crc, none, sizeof none);
-    crc = crc32c(crc, p + HEADER_AT_FEATURES, LAYER_BLOCK - HEADER_AT_FEATURES);
-    return ~crc;
+    uint32_t crc = crc32c_update(CRC32C_START, p, HEADER_AT_CHECKSUM);
+    crc = crc32c_update(crc, none, sizeof none);
+    return ~crc32c_update(crc, p + HEADER_AT_FEATURES, LAYER_BLOCK - HEADER_AT_FEATURES);
 }
 
 bool layer_is_one(const unsigned char *p, size_t n)
@@ -64,20 +51,13 @@ bool layer_is_one(const unsigned char *p, size_t n)
     return n >= 8 && memcmp(p, HEADER_MAGIC, 8) == 0;
 }
 
-static bool all_zero(const unsigned char *p, size_t n)
-{
-    while (n && !*p)
-        p++, n--;
-    return n == 0;
-}
-
 /* What must be zero is: a field added later cannot be overlooked by this version. */
 static bool has_only_known_fields(const unsigned char *p, uint32_t name_len)
 {
     size_t mac_end = HEADER_AT_MAC + HEADER_MAC_LEN, name_end = HEADER_AT_NAME + name_len;
-    return all_zero(p + HEADER_AT_NAME_LEN + 4, HEADER_AT_MAC - HEADER_AT_NAME_LEN - 4) &&
-           all_zero(p + mac_end, HEADER_AT_NAME - mac_end) &&
-           all_zero(p + name_end, LAYER_BLOCK - name_end);
+    return is_zero(p + HEADER_AT_NAME_LEN + 4, HEADER_AT_MAC - HEADER_AT_NAME_LEN - 4) &&
+           is_zero(p + mac_end, HEADER_AT_NAME - mac_end) &&
+           is_zero(p + name_end, LAYER_BLOCK - name_end);
 }
 
 static int check_version(const unsigned char *p, size_t n, struct err *e)

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "disk/bitmap.h"
+#include "base/bitmap.h"
 #include "disk/stack.h"
 
 static const unsigned char zero_block[LAYER_BLOCK];

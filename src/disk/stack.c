@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "disk/bitmap.h"
+#include "base/bitmap.h"
 
 static uint64_t blocks_of(uint64_t bytes)
 {

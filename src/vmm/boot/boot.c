@@ -9,8 +9,8 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
+#include "base/fs.h"
 #include "vmm/boot/params.h"
 #include "vmm/layout.h"
 
@@ -19,20 +19,10 @@
 
 int image_read(int fd, uint64_t offset, void *p, uint64_t n, struct err *e)
 {
-    uint8_t *at = p;
-    while (n) {
-        ssize_t got = pread(fd, at, n, (off_t)offset);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return err_set_errno(e, errno, "read");
-        if (got == 0)
-            return err_set(e, EINVAL, "the file ends too early");
-        at += got;
-        offset += (uint64_t)got;
-        n -= (uint64_t)got;
-    }
-    return 0;
+    int r = fs_read_at(fd, p, (size_t)n, offset);
+    if (r == -EBADMSG)
+        return err_set(e, EINVAL, "the file ends too early");
+    return r < 0 ? err_set_errno(e, -r, "read") : 0;
 }
 
 int image_size(int fd, uint64_t *ret, struct err *e)

@@ -9,6 +9,8 @@
 #include <unistd.h>
 #include <zstd.h>
 
+#include "base/fs.h"
+
 #define MAGIC "TBVMCHNK"
 #define FORMAT 1u
 #define COUNT_MAX (UINT64_C(1) << 20) /* 64 GiB */
@@ -36,21 +38,6 @@ struct chunks {
     uint8_t *packed, *plain; /* owned; bound and CHUNK_BYTES long */
 };
 
-static int io_at(int fd, void *p, size_t n, uint64_t offset, bool write)
-{
-    for (size_t at = 0; at < n;) {
-        off_t where = (off_t)(offset + at);
-        ssize_t k = write ? pwrite(fd, (char *)p + at, n - at, where)
-                          : pread(fd, (char *)p + at, n - at, where);
-        if (k == 0)
-            return -EBADMSG;
-        if (k < 0 && errno != EINTR)
-            return -errno;
-        at += k > 0 ? (size_t)k : 0;
-    }
-    return 0;
-}
-
 /* ---- packing ------------------------------------------------------------------------------- */
 
 struct pack {
@@ -64,7 +51,7 @@ struct pack {
 static int pack_chunk(struct pack *p, uint64_t i, struct err *e)
 {
     static const uint8_t zeroes[CHUNK_BYTES];
-    int r = io_at(p->memory, p->plain, CHUNK_BYTES, i * CHUNK_BYTES, false);
+    int r = fs_read_at(p->memory, p->plain, CHUNK_BYTES, i * CHUNK_BYTES);
     if (r < 0)
         return err_set_errno(e, -r, "read memory file");
     p->table[i] = (struct entry){0};
@@ -73,7 +60,7 @@ static int pack_chunk(struct pack *p, uint64_t i, struct err *e)
     size_t n = ZSTD_compress(p->packed, p->bound, p->plain, CHUNK_BYTES, p->level);
     if (ZSTD_isError(n))
         return err_set(e, EIO, "compress memory: %s", ZSTD_getErrorName(n));
-    r = io_at(p->out, p->packed, n, p->end, true);
+    r = fs_write_at(p->out, p->packed, n, p->end);
     if (r < 0)
         return err_set_errno(e, -r, "write memory chunks");
     p->table[i] = (struct entry){p->end, (uint32_t)n, 0};
@@ -90,9 +77,9 @@ static int pack_all(struct pack *p, uint64_t count, struct err *e)
         r = pack_chunk(p, i, e);
     if (r < 0)
         return r;
-    r = io_at(p->out, p->table, (size_t)(count * sizeof *p->table), sizeof h, true);
+    r = fs_write_at(p->out, p->table, (size_t)(count * sizeof *p->table), sizeof h);
     if (r == 0)
-        r = io_at(p->out, &h, sizeof h, 0, true);
+        r = fs_write_at(p->out, &h, sizeof h, 0);
     return r < 0 ? err_set_errno(e, -r, "write memory chunks") : 0;
 }
 
@@ -137,7 +124,7 @@ static int read_table(struct chunks *c, uint64_t ram_bytes, struct err *e)
     struct stat st;
     if (fstat(c->fd, &st) < 0)
         return err_set_errno(e, errno, "memory chunks");
-    int r = io_at(c->fd, &h, sizeof h, 0, false);
+    int r = fs_read_at(c->fd, &h, sizeof h, 0);
     if (r < 0 || memcmp(h.magic, MAGIC, sizeof h.magic) != 0 || h.format != FORMAT ||
         h.chunk_bytes != CHUNK_BYTES)
         return err_set(e, EBADMSG, "these are no memory chunks this monitor knows");
@@ -147,7 +134,7 @@ static int read_table(struct chunks *c, uint64_t ram_bytes, struct err *e)
     c->table = malloc((size_t)(h.count * sizeof *c->table));
     if (!c->table)
         return err_set(e, ENOMEM, "out of memory");
-    r = io_at(c->fd, c->table, (size_t)(h.count * sizeof *c->table), sizeof h, false);
+    r = fs_read_at(c->fd, c->table, (size_t)(h.count * sizeof *c->table), sizeof h);
     return r < 0 ? err_set_errno(e, -r, "table of the memory chunks")
                  : check_table(c, (uint64_t)st.st_size, e);
 }
@@ -199,7 +186,7 @@ int chunks_read(struct chunks *c, uint64_t i, const void **ret, struct err *e)
 {
     const struct entry *t = &c->table[i];
     *ret = c->plain;
-    int r = io_at(c->fd, c->packed, t->bytes, t->offset, false);
+    int r = fs_read_at(c->fd, c->packed, t->bytes, t->offset);
     if (r < 0)
         return err_set_errno(e, -r, "read memory chunk %llu", (unsigned long long)i);
     /* A frame that claims to be larger than the buffer, or is smaller, is refused. */

@@ -7,6 +7,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bitmap.h"
+#include "base/fs.h"
+#include "base/zero.h"
+
 #define MAGIC "TBVMPAGE"
 #define FORMAT 1u
 #define CHUNK 512u         /* entries handled at a time, on the stack */
@@ -62,23 +66,19 @@ bool page_set_has(const struct page_set *s, uint64_t page)
 
 void page_set_add(struct page_set *s, uint64_t first, uint64_t n)
 {
-    for (uint64_t i = first; i < first + n && i < s->pages; i++)
-        s->bits[i / 64] |= UINT64_C(1) << i % 64;
+    bitmap_fill(s->bits, first, first + n, true);
 }
 
 /* The next run at or after *at, which moves behind it. False at the end. */
 static bool next_run(const struct page_set *s, uint64_t *at, struct run *ret)
 {
-    uint64_t i = *at;
-    while (i < s->pages && !page_set_has(s, i))
-        i += s->bits[i / 64] >> i % 64 ? 1 : 64 - i % 64;
-    if (i >= s->pages)
+    if (*at < s->pages)
+        *at += bitmap_run(s->bits, *at, s->pages, false);
+    if (*at == s->pages)
         return false;
-    uint64_t end = i;
-    while (end < s->pages && page_set_has(s, end))
-        end++;
-    *ret = (struct run){(uint32_t)i, (uint32_t)(end - i)};
-    *at = end;
+    uint64_t n = bitmap_run(s->bits, *at, s->pages, true);
+    *ret = (struct run){(uint32_t)*at, (uint32_t)n};
+    *at += n;
     return true;
 }
 
@@ -117,18 +117,8 @@ int pages_scan(const struct gmem *m, int pagemap, enum pages_what what,
 
 static int write_at(int fd, const void *p, size_t n, uint64_t offset, struct err *e)
 {
-    for (size_t at = 0; at < n;) {
-        ssize_t k = pwrite(fd, (const char *)p + at, n - at, (off_t)(offset + at));
-        if (k < 0 && errno != EINTR)
-            return err_set_errno(e, errno, "write pages");
-        at += k > 0 ? (size_t)k : 0;
-    }
-    return 0;
-}
-
-static bool is_zero(const uint8_t *page)
-{
-    return page[0] == 0 && memcmp(page, page + 1, GMEM_PAGE - 1) == 0;
+    int r = fs_write_at(fd, p, n, offset);
+    return r < 0 ? err_set_errno(e, -r, "write pages") : 0;
 }
 
 /* Pages of zeroes become holes. */
@@ -139,9 +129,9 @@ static int write_run(const struct gmem *m, struct run r, int fd, struct pages_re
     ret->pages += r.pages;
     while (i < end) {
         uint64_t from;
-        while (i < end && is_zero(m->host + i * GMEM_PAGE))
+        while (i < end && is_zero(m->host + i * GMEM_PAGE, GMEM_PAGE))
             i++;
-        for (from = i; i < end && !is_zero(m->host + i * GMEM_PAGE);)
+        for (from = i; i < end && !is_zero(m->host + i * GMEM_PAGE, GMEM_PAGE);)
             i++;
         if (i == from)
             continue;
@@ -202,15 +192,10 @@ int pages_write_index(const struct page_set *set, uint64_t ram_bytes, int fd, st
 
 static int read_at(int fd, void *p, size_t n, uint64_t offset, struct err *e)
 {
-    for (size_t at = 0; at < n;) {
-        ssize_t k = pread(fd, (char *)p + at, n - at, (off_t)(offset + at));
-        if (k == 0)
-            return err_set(e, EBADMSG, "the pages file is cut off");
-        if (k < 0 && errno != EINTR)
-            return err_set_errno(e, errno, "read pages");
-        at += k > 0 ? (size_t)k : 0;
-    }
-    return 0;
+    int r = fs_read_at(fd, p, n, offset);
+    if (r == -EBADMSG)
+        return err_set(e, EBADMSG, "the pages file is cut off");
+    return r < 0 ? err_set_errno(e, -r, "read pages") : 0;
 }
 
 static int read_header(const struct gmem *m, int fd, uint64_t offset, struct index_header *h,

@@ -27,6 +27,7 @@ struct page_set {   /* a bit per page of RAM */
 int page_set_init(struct page_set *s, const struct gmem *m, struct err *e) MUST_CHECK;
 void page_set_done(struct page_set *s);
 bool page_set_has(const struct page_set *s, uint64_t page);
+/* All of them pages of RAM. */
 void page_set_add(struct page_set *s, uint64_t first, uint64_t n);
 
 enum pages_what {

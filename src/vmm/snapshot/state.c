@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/crc32c.h"
 #include "base/fs.h"
 
 #define MAGIC "TBVMSTAT"
@@ -31,26 +32,9 @@ struct section_header { /* followed by bytes, padded with zeroes to a multiple o
 _Static_assert(sizeof(struct header) == 32 && sizeof(struct section_header) == 24,
                "structs of the file have no padding");
 
-static uint32_t crc_table[256];
-
-__attribute__((constructor)) static void make_crc_table(void)
+static uint32_t checksum(const void *p, size_t n)
 {
-    for (uint32_t i = 0; i < 256; i++) {
-        uint32_t c = i;
-        for (int k = 0; k < 8; k++)
-            c = c >> 1 ^ (c & 1 ? 0x82f63b78u : 0);
-        crc_table[i] = c;
-    }
-}
-
-/* CRC-32C (RFC 3720 §12.1). */
-static uint32_t crc32c(const void *p, size_t n)
-{
-    const uint8_t *b = p;
-    uint32_t c = UINT32_MAX;
-    while (n--)
-        c = crc_table[(c ^ *b++) & 255] ^ c >> 8;
-    return ~c;
+    return ~crc32c_update(CRC32C_START, p, n);
 }
 
 static size_t padded(size_t n)
@@ -86,12 +70,12 @@ static int reserve(struct state_writer *w, size_t more)
 void state_put(struct state_writer *w, enum state_type type, uint32_t instance, uint32_t version,
                const void *p, size_t n)
 {
-    struct section_header h = {type, instance, version, (uint32_t)n, crc32c(p, n), 0};
+    struct section_header h = {type, instance, version, (uint32_t)n, checksum(p, n), 0};
     if (!w->failed)
         w->failed = n > STATE_FILE_MAX ? -E2BIG : reserve(w, sizeof h + padded(n));
     if (w->failed)
         return;
-    h.header_crc = crc32c(&h, offsetof(struct section_header, header_crc));
+    h.header_crc = checksum(&h, offsetof(struct section_header, header_crc));
     memcpy(w->data + w->len, &h, sizeof h);
     memcpy(w->data + w->len + sizeof h, p, n);
     w->len += sizeof h + padded(n);
@@ -105,7 +89,7 @@ int state_writer_finish(struct state_writer *w, int fd, struct err *e)
         w->failed = reserve(w, 0);
     if (w->failed)
         return err_set_errno(e, -w->failed, "machine state");
-    h.crc = crc32c(&h, offsetof(struct header, crc));
+    h.crc = checksum(&h, offsetof(struct header, crc));
     memcpy(w->data, &h, sizeof h);
     int r = fs_write_all(fd, w->data, w->len);
     return r < 0 ? err_set_errno(e, -r, "write machine state") : 0;
@@ -131,7 +115,7 @@ static int check_header(const uint8_t *p, size_t n, struct header *h, struct err
     memcpy(h, p, sizeof *h);
     if (memcmp(h->magic, MAGIC, sizeof h->magic) != 0)
         return bad(e, "it does not start as one");
-    if (h->crc != crc32c(h, offsetof(struct header, crc)))
+    if (h->crc != checksum(h, offsetof(struct header, crc)))
         return bad(e, "checksum of the header");
     if (h->format != FORMAT)
         return err_set(e, EBADMSG, "the machine state has format %u, this monitor knows %u",
@@ -156,12 +140,12 @@ static int parse_section(struct state_reader *r, size_t *at, struct err *e)
         return bad(e, "a section is cut off");
     memcpy(&h, r->data + *at, sizeof h);
     *at += sizeof h;
-    if (h.header_crc != crc32c(&h, offsetof(struct section_header, header_crc)))
+    if (h.header_crc != checksum(&h, offsetof(struct section_header, header_crc)))
         return bad(e, "checksum of a section header");
     if (padded(h.bytes) > r->len - *at)
         return bad(e, "a section is cut off");
     const uint8_t *p = r->data + *at;
-    if (h.crc != crc32c(p, h.bytes))
+    if (h.crc != checksum(p, h.bytes))
         return bad(e, "checksum of a section");
     if (known(r, &h))
         return bad(e, "a section is there twice");
@@ -198,19 +182,6 @@ int state_reader_parse(struct state_reader *r, const void *p, size_t n, struct e
     return k;
 }
 
-static int read_whole(int fd, uint8_t *p, size_t n)
-{
-    for (size_t at = 0; at < n;) {
-        ssize_t k = pread(fd, p + at, n - at, (off_t)at);
-        if (k == 0)
-            return -EBADMSG;
-        if (k < 0 && errno != EINTR)
-            return -errno;
-        at += k > 0 ? (size_t)k : 0;
-    }
-    return 0;
-}
-
 int state_reader_load(struct state_reader *r, int fd, struct err *e)
 {
     struct stat st;
@@ -223,7 +194,7 @@ int state_reader_load(struct state_reader *r, int fd, struct err *e)
     r->data = malloc(r->len);
     if (!r->data)
         return err_set(e, ENOMEM, "out of memory");
-    int k = read_whole(fd, r->data, r->len);
+    int k = fs_read_at(fd, r->data, r->len, 0);
     k = k < 0 ? err_set_errno(e, -k, "read machine state") : parse(r, e);
     if (k < 0)
         state_reader_done(r);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/crc32c.h"
 #include "base/digest.h"
 #include "base/encode.h"
 #include "base/fs.h"
@@ -335,11 +337,36 @@ static int be_a_parent(void)
     return 0;
 }
 
+static void crc32c_has_its_check_value(void **state)
+{
+    (void)state;
+    assert_int_equal(~crc32c_update(CRC32C_START, "123456789", 9), 0xe3069283);
+    uint32_t crc = crc32c_update(CRC32C_START, "12345", 5);
+    assert_int_equal(~crc32c_update(crc, "6789", 4), 0xe3069283);
+}
+
+static void fs_at_is_all_or_an_error(void **state)
+{
+    (void)state;
+    char got[4] = "";
+    int fd = memfd_create("file", MFD_CLOEXEC);
+    assert_int_equal(fs_write_at(fd, "abcd", 4, 10), 0);
+    assert_int_equal(fs_read_at(fd, got, 4, 10), 0);
+    assert_memory_equal(got, "abcd", 4);
+    assert_int_equal(fs_read_at(fd, got, 4, 11), -EBADMSG);
+    assert_int_equal(fs_read_at(fd, got, 4, 14), -EBADMSG);
+    close(fd);
+    assert_int_equal(fs_read_at(-1, got, 4, 0), -EBADF);
+    assert_int_equal(fs_write_at(-1, got, 4, 0), -EBADF);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "--be-a-parent") == 0)
         return be_a_parent();
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(crc32c_has_its_check_value),
+        cmocka_unit_test(fs_at_is_all_or_an_error),
         cmocka_unit_test(err_wraps_and_keeps_the_code),
         cmocka_unit_test(buf_respects_its_ceiling),
         cmocka_unit_test(base64_round_trips),

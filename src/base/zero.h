@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Private to src/disk. */
-#ifndef DISK_ZERO_H
-#define DISK_ZERO_H
+/* Is it all zero? Pure. */
+#ifndef BASE_ZERO_H
+#define BASE_ZERO_H
 
 #include <stdbool.h>
 #include <stddef.h>

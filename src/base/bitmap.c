@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "disk/bitmap.h"
+#include "base/bitmap.h"
 
 uint64_t bitmap_run(const uint64_t *words, uint64_t at, uint64_t end, bool value)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs of equal bits, word by word; private to src/disk. Pure. */
-#ifndef DISK_BITMAP_H
-#define DISK_BITMAP_H
+/* Runs of equal bits, word by word. Pure. */
+#ifndef BASE_BITMAP_H
+#define BASE_BITMAP_H
 
 #include <stdbool.h>
 #include <stdint.h>
