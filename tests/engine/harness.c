@@ -65,6 +65,13 @@ void rig_open(struct rig *r, int argc, char **argv)
     pthread_create(&loop_thread, NULL, loop_main, r->loop);
 }
 
+int rig_slow(void)
+{
+    const char *s = getenv("TINDERBOX_SLOW");
+    int n = s ? atoi(s) : 1;
+    return n > 0 ? n : 1;
+}
+
 unsigned count_children(void)
 {
     unsigned n = 0;

@@ -66,6 +66,10 @@ int box_sh(struct box *b, const char *command, char *out, size_t cap);
             fail_msg("%s: %s", #call, (e).text); \
     } while (0)
 
+/* How many times less a test shall ask of the machine: TINDERBOX_SLOW, where everything is emulated
+ * twice; else 1. */
+int rig_slow(void);
+
 /* Processes whose ancestor is this one, zombies included. */
 unsigned count_children(void);
 /* The monitor process (QEMU, tinderbox-vmm) below this process that was started last. */
