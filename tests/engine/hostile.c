@@ -203,10 +203,10 @@ static void test_output_flood(void **state)
     (void)state;
     struct err e = {0};
     struct agent_exec_result x;
-    CLEANUP(cleanup_json)
     const size_t bytes = 200000000 / (size_t)rig_slow();
     char count[32];
     snprintf(count, sizeof count, "%zu", bytes);
+    CLEANUP(cleanup_json)
     json_t *spec = json_pack("{s:[s,s,s]}", "args", "head", "-c", count);
     json_array_append_new(json_object_get(spec, "args"), json_string("/dev/zero"));
     long before = resident_kib();
