@@ -20,121 +20,62 @@ struct control {
     bool told_hang;
 };
 
-struct request {
-    const struct monitor_message *in;
-    const int *fds;
-    struct monitor_answer *out;
-};
-
-typedef int (*handler)(struct control *c, const struct request *q, struct err *e);
-
-static int on_create(struct control *c, const struct request *q, struct err *e)
+static int create(struct control *c, const struct monitor_create *shape, struct err *e)
 {
-    int r = machine_create(c->m, &q->in->create, e);
+    int r = machine_create(c->m, shape, e);
     if (r == 0)
         r = jail_filter(JAIL_CONTROL, e);
     c->filtered = r == 0;
     return r;
 }
 
-static int on_memory(struct control *c, const struct request *q, struct err *e)
+static int serve(struct control *c, const struct monitor_message *in, int *fds,
+                 struct monitor_answer *out, struct err *e)
 {
-    return machine_memory(c->m, &q->in->memory, q->in->n_fds ? q->fds[0] : -1, e);
+    struct machine *m = c->m;
+    if (in->type != MONITOR_CREATE && !c->filtered)
+        return err_set(e, EINVAL, "there is no machine yet");
+    switch (in->type) {
+    case MONITOR_CREATE:
+        return create(c, &in->create, e);
+    case MONITOR_MEMORY:
+        return machine_memory(m, &in->memory, &fds[0], e);
+    case MONITOR_DISK:
+        return machine_disk(m, &in->disk, fds, in->n_fds, e);
+    case MONITOR_NET:
+        return machine_net(m, &in->net, &fds[0], e);
+    case MONITOR_CONSOLE:
+        return machine_serial(m, &fds[0], e);
+    case MONITOR_BOOT:
+        return machine_boot(m, &in->boot, fds, e);
+    case MONITOR_RESTORE:
+        return machine_restore(m, &in->restore, fds, e);
+    case MONITOR_RUN:
+        return machine_run(m, e);
+    case MONITOR_PAUSE:
+        machine_pause(m);
+        return 0;
+    case MONITOR_LINK:
+        return machine_link(m, &fds[0], e);
+    case MONITOR_SAVE:
+        return machine_save(m, &in->save, fds, &out->saved, e);
+    case MONITOR_FORK:
+        return machine_fork(m, &in->save, fds, &out->saved, e);
+    case MONITOR_STATS:
+        return machine_stats(m, &out->stats, e);
+    case MONITOR_GATE:
+        return machine_gate(m, in->gate.open, e);
+    case MONITOR_BALLOON:
+        return machine_balloon(m, in->balloon.target_bytes, e);
+    case MONITOR_WORKING_SET:
+        return machine_working_set(m, fds[0], e);
+    case MONITOR_QUIT:
+        c->quit = true;
+        return 0;
+    default:
+        return err_set(e, EINVAL, "no such request");
+    }
 }
-
-static int on_disk(struct control *c, const struct request *q, struct err *e)
-{
-    return machine_disk(c->m, &q->in->disk, q->fds, q->in->n_fds, e);
-}
-
-static int on_net(struct control *c, const struct request *q, struct err *e)
-{
-    return machine_net(c->m, &q->in->net, q->fds[0], e);
-}
-
-static int on_console(struct control *c, const struct request *q, struct err *e)
-{
-    return machine_serial(c->m, q->fds[0], e);
-}
-
-static int on_boot(struct control *c, const struct request *q, struct err *e)
-{
-    return machine_boot(c->m, &q->in->boot, q->fds, q->in->n_fds, e);
-}
-
-static int on_restore(struct control *c, const struct request *q, struct err *e)
-{
-    return machine_restore(c->m, &q->in->restore, q->fds, e);
-}
-
-static int on_run(struct control *c, const struct request *q, struct err *e)
-{
-    (void)q;
-    return machine_run(c->m, e);
-}
-
-static int on_pause(struct control *c, const struct request *q, struct err *e)
-{
-    (void)q;
-    (void)e;
-    machine_pause(c->m);
-    return 0;
-}
-
-static int on_link(struct control *c, const struct request *q, struct err *e)
-{
-    return machine_link(c->m, q->in->n_fds ? q->fds[0] : -1, e);
-}
-
-static int on_save(struct control *c, const struct request *q, struct err *e)
-{
-    return machine_save(c->m, &q->in->save, q->fds, &q->out->saved, e);
-}
-
-static int on_fork(struct control *c, const struct request *q, struct err *e)
-{
-    return machine_fork(c->m, &q->in->save, q->fds, q->in->n_fds, &q->out->saved, e);
-}
-
-static int on_stats(struct control *c, const struct request *q, struct err *e)
-{
-    return machine_stats(c->m, &q->out->stats, e);
-}
-
-static int on_gate(struct control *c, const struct request *q, struct err *e)
-{
-    return machine_gate(c->m, q->in->gate.open, e);
-}
-
-static int on_balloon(struct control *c, const struct request *q, struct err *e)
-{
-    return machine_balloon(c->m, q->in->balloon.target_bytes, e);
-}
-
-static int on_working_set(struct control *c, const struct request *q, struct err *e)
-{
-    return machine_working_set(c->m, q->fds[0], e);
-}
-
-static int on_quit(struct control *c, const struct request *q, struct err *e)
-{
-    (void)q;
-    (void)e;
-    c->quit = true;
-    return 0;
-}
-
-static const handler handlers[] = {
-    [MONITOR_CREATE] = on_create,   [MONITOR_MEMORY] = on_memory,
-    [MONITOR_DISK] = on_disk,       [MONITOR_NET] = on_net,
-    [MONITOR_CONSOLE] = on_console, [MONITOR_BOOT] = on_boot,
-    [MONITOR_RESTORE] = on_restore, [MONITOR_RUN] = on_run,
-    [MONITOR_PAUSE] = on_pause,     [MONITOR_LINK] = on_link,
-    [MONITOR_SAVE] = on_save,       [MONITOR_FORK] = on_fork,
-    [MONITOR_STATS] = on_stats,     [MONITOR_GATE] = on_gate,
-    [MONITOR_BALLOON] = on_balloon, [MONITOR_WORKING_SET] = on_working_set,
-    [MONITOR_QUIT] = on_quit,
-};
 
 static int send_event(struct control *c, enum monitor_event event, const char *text)
 {
@@ -144,31 +85,29 @@ static int send_event(struct control *c, enum monitor_event event, const char *t
     return monitor_send(c->sock, &m, NULL);
 }
 
-static int dispatch(struct control *c, const struct monitor_message *in, const int *fds)
-{
-    struct monitor_message out = {
-        .protocol = MONITOR_PROTOCOL, .type = MONITOR_ANSWER, .sequence = in->sequence};
-    struct request q = {in, fds, &out.answer};
-    struct err e = {0};
-    if (in->type >= ARRAY_LEN(handlers) || !handlers[in->type])
-        return -EPROTO;
-    int r = in->type != MONITOR_CREATE && !c->filtered
-                ? err_set(&e, EINVAL, "there is no machine yet")
-                : handlers[in->type](c, &q, &e);
-    out.answer.request = in->type;
-    out.answer.code = r;
-    if (r < 0)
-        snprintf(out.answer.text, sizeof out.answer.text, "%.*s", (int)sizeof out.answer.text - 1,
-                 e.text);
-    return monitor_send(c->sock, &out, NULL);
-}
-
 static int on_message(struct control *c)
 {
     struct monitor_message in;
     int fds[MONITOR_FDS_MAX];
+    struct err e = {0};
     int r = monitor_receive(c->sock, &in, fds);
-    return r == -EAGAIN ? 0 : r < 0 ? r : dispatch(c, &in, fds);
+    if (r < 0)
+        return r == -EAGAIN ? 0 : r;
+    for (unsigned i = in.n_fds; i < MONITOR_FDS_MAX; i++)
+        fds[i] = -1;
+    struct monitor_message out = {
+        .protocol = MONITOR_PROTOCOL, .type = MONITOR_ANSWER, .sequence = in.sequence};
+    out.answer.request = in.type;
+    bool is_request = in.type <= MONITOR_QUIT; /* the others are a monitor's to send */
+    if (is_request)
+        out.answer.code = serve(c, &in, fds, &out.answer, &e);
+    for (unsigned i = 0; i < in.n_fds; i++)
+        cleanup_close(&fds[i]);
+    if (!is_request)
+        return -EPROTO;
+    snprintf(out.answer.text, sizeof out.answer.text, "%.*s", (int)sizeof out.answer.text - 1,
+             e.text);
+    return monitor_send(c->sock, &out, NULL);
 }
 
 static int on_wake(struct control *c)

@@ -115,12 +115,6 @@ static int flush_disks(struct machine *m, struct err *e)
     return 0;
 }
 
-static void close_all(const int *fds, unsigned n)
-{
-    for (unsigned i = 0; i < n; i++)
-        close(fds[i]);
-}
-
 int machine_save(struct machine *m, const struct monitor_save *c, const int *fds,
                  struct monitor_saved *ret, struct err *e)
 {
@@ -141,7 +135,6 @@ int machine_save(struct machine *m, const struct monitor_save *c, const int *fds
         r = find_pages(m, c->all, &pages, e);
     if (r == 0)
         r = write_files(m, &w, &pages, fds, ret, e);
-    close_all(fds, 2);
     machine_quiet(m, false);
     return r;
 }
@@ -149,15 +142,15 @@ int machine_save(struct machine *m, const struct monitor_save *c, const int *fds
 /* ---- fork ---------------------------------------------------------------------------------- */
 
 /* New top layers. After a failure half-way each disk goes on with what it has. */
-static int push_layers(struct machine *m, uint32_t disks, const int *fds, uint32_t *moved,
-                       struct err *e)
+static int push_layers(struct machine *m, uint32_t disks, int *fds, uint32_t *moved, struct err *e)
 {
     for (unsigned i = 0; i < m->shape.n_disks; i++) {
         if (!(disks >> i & 1))
             continue;
-        int r = disk_push(m->disks[i], *fds++, e);
+        int r = disk_push(m->disks[i], *fds, e);
         if (r < 0)
             return r;
+        *fds++ = -1; /* the disk's now */
         *moved |= 1u << i;
     }
     return 0;
@@ -198,7 +191,7 @@ static int wait_for_copy(struct machine *m, pid_t pid, struct monitor_saved *ret
     return 0;
 }
 
-int machine_fork(struct machine *m, const struct monitor_save *c, const int *fds, unsigned n,
+int machine_fork(struct machine *m, const struct monitor_save *c, int *fds,
                  struct monitor_saved *ret, struct err *e)
 {
     CLEANUP(state_writer_done)
@@ -219,11 +212,8 @@ int machine_fork(struct machine *m, const struct monitor_save *c, const int *fds
     }
     if (r == 0)
         r = find_pages(m, c->all, &pages, e);
-    unsigned pushed = 2;
-    if (r == 0) {
+    if (r == 0)
         r = push_layers(m, c->disks, fds + 2, &ret->disks_moved, e);
-        pushed += (unsigned)__builtin_popcount(ret->disks_moved);
-    }
     *m->child_result = (struct saved_result){.code = -EIO, .text = "nothing was written"};
     if (r == 0 && (copy = copy_process()) == 0)
         write_in_copy(m, &w, &pages, fds);
@@ -233,8 +223,6 @@ int machine_fork(struct machine *m, const struct monitor_save *c, const int *fds
     if (was_running && machine_run(m, e) < 0)
         r = -EINVAL;
     ret->paused_us = (uint64_t)(clock_mono_us() - start);
-    close_all(fds, 2);
-    close_all(fds + pushed, n - pushed);
     return r < 0 ? r : wait_for_copy(m, copy, ret, e);
 }
 
@@ -312,7 +300,6 @@ int machine_restore(struct machine *m, const struct monitor_restore *c, const in
 {
     CLEANUP(state_reader_done)
     struct state_reader in = {0};
-    unsigned n = 1 + !!(c->flags & MONITOR_HAS_PAGES) + !!(c->flags & MONITOR_HAS_WORKING_SET);
     int r = machine_complete(m, e);
     if (r == 0)
         r = state_reader_load(&in, fds[0], e);
@@ -329,19 +316,16 @@ int machine_restore(struct machine *m, const struct monitor_restore *c, const in
         r = change_generation(m, c->generation, e);
     machine_quiet(m, false);
     m->ready = m->kick_queues = r == 0;
-    close_all(fds, n);
     return r;
 }
 
 int machine_working_set(struct machine *m, int fd, struct err *e)
 {
-    CLEANUP(cleanup_close)
-    int file = fd;
     CLEANUP(page_set_done)
     struct page_set touched = {0};
     int r = m->ready && !m->pager ? page_set_init(&touched, &m->mem, e)
                                   : err_set(e, EINVAL, "there is no working set to tell");
     if (r == 0)
         r = pages_scan(&m->mem, m->pagemap, PAGES_TOUCHED, NULL, &touched, e);
-    return r < 0 ? r : pages_write_index(&touched, m->mem.bytes, file, e);
+    return r < 0 ? r : pages_write_index(&touched, m->mem.bytes, fd, e);
 }

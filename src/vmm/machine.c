@@ -204,7 +204,6 @@ int machine_create(struct machine *m, const struct monitor_create *c, struct err
     if (r < 0)
         return r;
     m->shape = *c;
-    m->serial_fd = -1;
     m->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     m->child_result =
         mmap(NULL, GMEM_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -239,23 +238,27 @@ static int can_build(const struct machine *m, struct err *e)
     return 0;
 }
 
-int machine_memory(struct machine *m, const struct monitor_memory *c, int fd, struct err *e)
+/* The descriptor has a new owner. */
+static int take_fd(int *fd)
 {
-    CLEANUP(cleanup_close)
-    int file = fd;
+    int taken = *fd;
+    *fd = -1;
+    return taken;
+}
+
+int machine_memory(struct machine *m, const struct monitor_memory *c, int *fd, struct err *e)
+{
     int r = can_build(m, e);
     if (r < 0)
         return r;
     if (c->kind == MONITOR_MEMORY_ZERO)
         r = gmem_map_zero(&m->mem, has(m, MONITOR_HUGE_PAGES), e);
     else if (c->kind == MONITOR_MEMORY_FILE)
-        r = gmem_map_file(&m->mem, file, e);
+        r = gmem_map_file(&m->mem, *fd, e);
     else if (!m->pager)
         r = err_set(e, EINVAL, "the machine was not made for memory in chunks");
-    else {
-        file = -1;
-        r = pager_serve(m->pager, fd, e);
-    }
+    else
+        r = pager_serve(m->pager, take_fd(fd), e);
     m->has_file = c->kind == MONITOR_MEMORY_FILE;
     m->has_memory |= r == 0;
     return r;
@@ -275,13 +278,7 @@ static struct rate_limit limit_of(struct monitor_rate r)
     return (struct rate_limit){r.per_second, r.burst};
 }
 
-static void close_all(const int *fds, unsigned n)
-{
-    for (unsigned i = 0; i < n; i++)
-        close(fds[i]);
-}
-
-int machine_disk(struct machine *m, const struct monitor_disk *c, const int *fds, unsigned n,
+int machine_disk(struct machine *m, const struct monitor_disk *c, int *fds, unsigned n,
                  struct err *e)
 {
     struct disk_layer_fd layer[DISK_LAYERS_MAX];
@@ -294,10 +291,10 @@ int machine_disk(struct machine *m, const struct monitor_disk *c, const int *fds
         layer[i] = (struct disk_layer_fd){fds[i], c->cow >> i & 1};
     if (r == 0)
         r = disk_open(&disk, layer, n, c->read_only, c->durable, e);
-    if (r < 0) {
-        close_all(fds, n);
+    if (r < 0)
         return r;
-    }
+    for (unsigned i = 0; i < n; i++)
+        fds[i] = -1; /* the disk's now */
     struct blk_config b = {.slot = c->index,
                            .mem = &m->mem,
                            .irq = virtio_line(m, c->index),
@@ -319,13 +316,15 @@ int machine_disk(struct machine *m, const struct monitor_disk *c, const int *fds
     return r;
 }
 
-static int set_nonblocking(int fd)
+static int set_nonblocking(int fd, const char *what, struct err *e)
 {
     int flags = fcntl(fd, F_GETFL);
-    return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
+    return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0
+               ? err_set_errno(e, errno, "%s", what)
+               : 0;
 }
 
-int machine_net(struct machine *m, const struct monitor_net *c, int fd, struct err *e)
+int machine_net(struct machine *m, const struct monitor_net *c, int *fd, struct err *e)
 {
     unsigned slot = slot_net(m);
     struct net_dev_config n = {.slot = slot,
@@ -333,7 +332,7 @@ int machine_net(struct machine *m, const struct monitor_net *c, int fd, struct e
                                .irq = virtio_line(m, slot),
                                .loop = m->io,
                                .backend = c->tap ? NET_BACKEND_TAP : NET_BACKEND_STREAM,
-                               .fd = fd,
+                               .fd = *fd,
                                .rx_bytes = limit_of(c->rx_bytes),
                                .tx_bytes = limit_of(c->tx_bytes),
                                .rx_packets = limit_of(c->rx_packets),
@@ -342,14 +341,14 @@ int machine_net(struct machine *m, const struct monitor_net *c, int fd, struct e
     int r = can_build(m, e);
     if (r == 0 && (!has(m, MONITOR_NET_DEVICE) || m->net))
         r = err_set(e, EINVAL, "this machine has no network, or has it already");
-    if (r == 0 && (r = set_nonblocking(fd)) < 0)
-        err_set_errno(e, -r, "network of the machine");
-    machine_quiet(m, r == 0);
     if (r == 0)
-        r = net_dev_new(&n, &m->net, e);
+        r = set_nonblocking(*fd, "network of the machine", e);
     if (r < 0)
-        close(fd);
+        return r;
+    machine_quiet(m, true);
+    r = net_dev_new(&n, &m->net, e);
     if (r == 0) {
+        take_fd(fd);
         m->gate_closed = c->gate_closed;
         net_dev_gate(m->net, !c->gate_closed);
         r = attach(m, net_dev_virtio(m->net), e);
@@ -358,17 +357,16 @@ int machine_net(struct machine *m, const struct monitor_net *c, int fd, struct e
     return r;
 }
 
-int machine_serial(struct machine *m, int fd, struct err *e)
+int machine_serial(struct machine *m, int *fd, struct err *e)
 {
     int r = can_build(m, e);
-    if (r == 0 && (r = set_nonblocking(fd)) < 0)
-        err_set_errno(e, -r, "serial port of the machine");
-    if (r < 0 || m->serial_fd >= 0) {
-        close(fd);
-        return r < 0 ? r : err_set(e, EBUSY, "the serial port is connected already");
-    }
-    m->serial_fd = m->serial.fd = fd;
-    return 0;
+    if (r == 0 && m->serial.fd >= 0)
+        r = err_set(e, EBUSY, "the serial port is connected already");
+    if (r == 0)
+        r = set_nonblocking(*fd, "serial port of the machine", e);
+    if (r == 0)
+        m->serial.fd = take_fd(fd);
+    return r;
 }
 
 int machine_complete(const struct machine *m, struct err *e)
@@ -384,28 +382,26 @@ int machine_complete(const struct machine *m, struct err *e)
     return r;
 }
 
-static int load_kernel(struct machine *m, const struct monitor_boot *c, const int *fds, unsigned n,
+static int load_kernel(struct machine *m, const struct monitor_boot *c, const int *fds,
                        struct boot_entry *entry, struct err *e)
 {
     struct acpi_config acpi = {m->shape.vcpus, n_slots(m), has(m, MONITOR_VMCLOCK)};
     struct boot_config b = {
-        .kernel_fd = fds[0], .initrd_fd = n > 1 ? fds[1] : -1, .cmdline = c->cmdline};
+        .kernel_fd = fds[0], .initrd_fd = c->has_initrd ? fds[1] : -1, .cmdline = c->cmdline};
     int r = acpi_build(&m->mem, &acpi, &b.rsdp, e);
     return r < 0 ? r : boot_load(&m->mem, &b, entry, e);
 }
 
-int machine_boot(struct machine *m, const struct monitor_boot *c, const int *fds, unsigned n,
-                 struct err *e)
+int machine_boot(struct machine *m, const struct monitor_boot *c, const int *fds, struct err *e)
 {
     struct boot_entry entry;
     int r = machine_complete(m, e);
     if (r == 0)
         r = c->flat ? boot_load_flat(&m->mem, fds[0], c->flat_address, &entry, e)
-                    : load_kernel(m, c, fds, n, &entry, e);
+                    : load_kernel(m, c, fds, &entry, e);
     if (r == 0)
         r = kvm_vm_power_on(m->vm, &entry, e);
     m->ready = r == 0;
-    close_all(fds, n);
     return r;
 }
 
@@ -453,19 +449,16 @@ void machine_pause(struct machine *m)
     m->running = false;
 }
 
-int machine_link(struct machine *m, int fd, struct err *e)
+int machine_link(struct machine *m, int *fd, struct err *e)
 {
     int r = m->ready ? 0 : err_set(e, EINVAL, "there is no machine yet");
-    if (r == 0 && fd >= 0 && (r = set_nonblocking(fd)) < 0)
-        err_set_errno(e, -r, "guest channel");
-    if (r < 0) {
-        if (fd >= 0)
-            close(fd);
+    if (r == 0 && *fd >= 0)
+        r = set_nonblocking(*fd, "guest channel", e);
+    if (r < 0)
         return r;
-    }
     bool was_quiet = m->quiet;
     machine_quiet(m, true);
-    console_link(m->console, fd);
+    console_link(m->console, take_fd(fd));
     machine_quiet(m, was_quiet);
     return 0;
 }

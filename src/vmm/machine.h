@@ -7,7 +7,8 @@
  *
  * Threads: all functions on the control thread. Below it run one thread per vCPU (vcpus.c) and two
  * device threads (ev.h). A paused machine has its vCPUs parked; a quiet one its device threads too.
- * Descriptors that are passed in are owned by the callee, also on failure.
+ * Descriptors that are passed in are the caller's. Where they come as int *, those that the machine
+ * keeps are replaced by -1.
  */
 #ifndef VMM_MACHINE_H
 #define VMM_MACHINE_H
@@ -71,8 +72,7 @@ struct machine {
     bool quiet; /* the device threads are parked */
 
     struct ioapic ioapic;
-    struct serial serial;
-    int serial_fd; /* owned */
+    struct serial serial; /* its descriptor is owned here */
     struct i8042 i8042;
     struct rtc rtc;
     struct ged ged;
@@ -85,7 +85,7 @@ struct machine {
 
     bool ready; /* booted or restored */
     bool running;
-    bool paused;             /* it has stood still since it first ran */
+    bool paused;                       /* it has stood still since it first ran */
     bool gate_closed;                  /* how the network starts */
     bool kick_queues;                  /* restored: every queue has to be looked at once */
     _Atomic unsigned stuck;            /* disks that wait for space on the host */
@@ -95,19 +95,19 @@ struct machine {
 /* machine.c */
 /* m is zeroed but for kvm_fd, pagemap and uffd. */
 int machine_create(struct machine *m, const struct monitor_create *c, struct err *e) MUST_CHECK;
-int machine_memory(struct machine *m, const struct monitor_memory *c, int fd,
+int machine_memory(struct machine *m, const struct monitor_memory *c, int *fd,
                    struct err *e) MUST_CHECK;
-int machine_disk(struct machine *m, const struct monitor_disk *c, const int *fds, unsigned n,
+int machine_disk(struct machine *m, const struct monitor_disk *c, int *fds, unsigned n,
                  struct err *e) MUST_CHECK;
-int machine_net(struct machine *m, const struct monitor_net *c, int fd, struct err *e) MUST_CHECK;
-int machine_serial(struct machine *m, int fd, struct err *e) MUST_CHECK;
-int machine_boot(struct machine *m, const struct monitor_boot *c, const int *fds, unsigned n,
+int machine_net(struct machine *m, const struct monitor_net *c, int *fd, struct err *e) MUST_CHECK;
+int machine_serial(struct machine *m, int *fd, struct err *e) MUST_CHECK;
+int machine_boot(struct machine *m, const struct monitor_boot *c, const int *fds,
                  struct err *e) MUST_CHECK;
 /* Whether everything the shape names is there. */
 int machine_complete(const struct machine *m, struct err *e) MUST_CHECK;
 int machine_run(struct machine *m, struct err *e) MUST_CHECK;
 void machine_pause(struct machine *m);
-int machine_link(struct machine *m, int fd, struct err *e) MUST_CHECK; /* -1: none */
+int machine_link(struct machine *m, int *fd, struct err *e) MUST_CHECK; /* -1: none */
 int machine_gate(struct machine *m, bool open, struct err *e) MUST_CHECK;
 int machine_balloon(struct machine *m, uint64_t bytes, struct err *e) MUST_CHECK;
 int machine_stats(struct machine *m, struct monitor_stats *ret, struct err *e) MUST_CHECK;
@@ -119,7 +119,7 @@ unsigned machine_virtio(struct machine *m, struct virtio_dev *ret[LAYOUT_VIRTIO_
 /* freeze.c */
 int machine_save(struct machine *m, const struct monitor_save *c, const int *fds,
                  struct monitor_saved *ret, struct err *e) MUST_CHECK;
-int machine_fork(struct machine *m, const struct monitor_save *c, const int *fds, unsigned n,
+int machine_fork(struct machine *m, const struct monitor_save *c, int *fds,
                  struct monitor_saved *ret, struct err *e) MUST_CHECK;
 int machine_restore(struct machine *m, const struct monitor_restore *c, const int *fds,
                     struct err *e) MUST_CHECK;
