@@ -24,7 +24,7 @@
 #include "proto/wire.h"
 
 static struct rig rig;
-static const char *noisy_program, *rogue_program;
+static const char *noisy_program, *rogue_program, *end_programs[3];
 static struct box *box; /* one booted machine for all tests */
 
 static void sleep_ms(int ms)
@@ -100,7 +100,14 @@ struct own { /* a guest with another init, under an engine of its own */
     char dir[400];
     struct engine *engine;
     struct engine_machine *machine;
+    struct engine_exit exit;
 };
+
+static void on_own_exit(void *arg, const struct engine_exit *x)
+{
+    struct own *o = arg;
+    o->exit = *x;
+}
 
 static void own_boot(struct own *o, const char *id, const char *program)
 {
@@ -118,7 +125,12 @@ static void own_boot(struct own *o, const char *id, const char *program)
                               .helper_dir = rig.helper_dir,
                               .key_dir = rig.dir,
                               .sandbox = true};
-    struct engine_spec s = {.id = id, .dir = o->dir, .memory_mib = 128, .vcpus = 1};
+    struct engine_spec s = {.id = id,
+                            .dir = o->dir,
+                            .memory_mib = 128,
+                            .vcpus = 1,
+                            .on_exit = on_own_exit,
+                            .on_exit_arg = o};
     CHECK_OK(engine_open(&c, &o->engine, &e), e);
     CHECK_OK(engine_boot(o->engine, &s, &o->machine, &e), e);
 }
@@ -129,6 +141,30 @@ static void own_end(struct own *o)
     engine_machine_free(o->machine);
     assert_true(clock_mono_ms() - t0 < 3000);
     engine_close(o->engine);
+}
+
+/* However a guest ends, its owner is told how. */
+static void test_own_ends(void **state)
+{
+    static const char *const texts[] = {"guest powered off", "guest reset itself",
+                                        "guest kernel died: Kernel panic"};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        struct own o;
+        char id[32];
+        if (!end_programs[i])
+            skip();
+        snprintf(id, sizeof id, "end-%zu", i);
+        own_boot(&o, id, end_programs[i]);
+        for (int64_t end = clock_mono_ms() + 60000; engine_machine_alive(o.machine);) {
+            assert_true(clock_mono_ms() < end);
+            sleep_ms(10);
+        }
+        own_end(&o); /* its report has come by then */
+        printf("%s\n", o.exit.text);
+        assert_false(o.exit.expected);
+        assert_memory_equal(o.exit.text, texts[i], strlen(texts[i]));
+    }
 }
 
 /* It only writes to its console: two files of half a mebibyte are kept. */
@@ -381,15 +417,14 @@ int main(int argc, char **argv)
         return own_machine(argc, argv);
     noisy_program = argc > 2 ? argv[2] : "noisy_init";
     rogue_program = argc > 3 ? argv[3] : "rogue_init";
+    for (int i = 0; i < 3 && i + 4 < argc; i++)
+        end_programs[i] = argv[i + 4];
     rig_open(&rig, argc, argv);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_boot),
-        cmocka_unit_test(test_console_flood),
-        cmocka_unit_test(test_channel_flood),
-        cmocka_unit_test(test_disk_full),
-        cmocka_unit_test(test_output_flood),
-        cmocka_unit_test(test_fork_bomb),
-        cmocka_unit_test(test_stopped_monitor),
+        cmocka_unit_test(test_boot),          cmocka_unit_test(test_own_ends),
+        cmocka_unit_test(test_console_flood), cmocka_unit_test(test_channel_flood),
+        cmocka_unit_test(test_disk_full),     cmocka_unit_test(test_output_flood),
+        cmocka_unit_test(test_fork_bomb),     cmocka_unit_test(test_stopped_monitor),
         cmocka_unit_test(test_dead_owner),
     };
     int failed = cmocka_run_group_tests_name("engine hostile", tests, NULL, box_end_all);
