@@ -57,6 +57,9 @@ static const struct {
     {JAIL_DISK, "epoll_pwait", "other C libraries"},
     {JAIL_DISK, "timerfd_settime", "rate limits, full disks: vmm_test_blk"},
     {JAIL_DISK, "fdatasync", "durable disks: vmm_test_blk"},
+    {JAIL_IO, "writev", "TAP: vmm_test_net_tap"},
+    {JAIL_PAGER, "read", "faults, if they are faster: vmm_test_pager"},
+    {JAIL_PAGER, "ioctl arg1=UFFDIO_WAKE", "faults, if they are faster: vmm_test_pager"},
     {JAIL_PAGER, "clock_gettime", "where the vDSO has no clock"},
 };
 

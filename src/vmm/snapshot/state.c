@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -44,27 +45,16 @@ static size_t padded(size_t n)
 
 /* ---- writing ------------------------------------------------------------------------------- */
 
+/* As large as it can get: pages that are not written to cost nothing. */
 void state_writer_init(struct state_writer *w)
 {
+    void *p = mmap(NULL, STATE_FILE_MAX, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     *w = (struct state_writer){.len = sizeof(struct header)};
-}
-
-static int reserve(struct state_writer *w, size_t more)
-{
-    if (w->len + more > STATE_FILE_MAX || w->n_sections == STATE_SECTIONS_MAX)
-        return -E2BIG;
-    size_t cap = w->cap ? w->cap : 65536;
-    while (cap < w->len + more)
-        cap *= 2;
-    if (cap == w->cap)
-        return 0;
-    uint8_t *p = realloc(w->data, cap);
-    if (!p)
-        return -ENOMEM;
-    memset(p + w->cap, 0, cap - w->cap);
-    w->data = p;
-    w->cap = cap;
-    return 0;
+    if (p == MAP_FAILED)
+        w->failed = -errno;
+    else
+        w->data = p;
 }
 
 void state_put(struct state_writer *w, enum state_type type, uint32_t instance, uint32_t version,
@@ -72,7 +62,10 @@ void state_put(struct state_writer *w, enum state_type type, uint32_t instance, 
 {
     struct section_header h = {type, instance, version, (uint32_t)n, checksum(p, n), 0};
     if (!w->failed)
-        w->failed = n > STATE_FILE_MAX ? -E2BIG : reserve(w, sizeof h + padded(n));
+        w->failed = n > STATE_FILE_MAX || w->len + sizeof h + padded(n) > STATE_FILE_MAX ||
+                            w->n_sections == STATE_SECTIONS_MAX
+                        ? -E2BIG
+                        : 0;
     if (w->failed)
         return;
     h.header_crc = checksum(&h, offsetof(struct section_header, header_crc));
@@ -85,8 +78,6 @@ void state_put(struct state_writer *w, enum state_type type, uint32_t instance, 
 int state_writer_finish(struct state_writer *w, int fd, struct err *e)
 {
     struct header h = {MAGIC, FORMAT, w->n_sections, w->len, 0, 0};
-    if (!w->failed && !w->data)
-        w->failed = reserve(w, 0);
     if (w->failed)
         return err_set_errno(e, -w->failed, "machine state");
     h.crc = checksum(&h, offsetof(struct header, crc));
@@ -97,7 +88,8 @@ int state_writer_finish(struct state_writer *w, int fd, struct err *e)
 
 void state_writer_done(struct state_writer *w)
 {
-    free(w->data);
+    if (w->data)
+        munmap(w->data, STATE_FILE_MAX);
     *w = (struct state_writer){0};
 }
 

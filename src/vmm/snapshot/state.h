@@ -38,8 +38,8 @@ enum state_type { /* never renumbered */
 };
 
 struct state_writer {
-    uint8_t *data; /* owned */
-    size_t len, cap;
+    uint8_t *data; /* owned: a mapping of STATE_FILE_MAX bytes */
+    size_t len;
     unsigned n_sections;
     int failed; /* first error, reported by state_writer_finish() */
 };
