@@ -129,7 +129,7 @@ static int spawn_here(const struct proc_spec *s, struct proc *ret, struct err *e
         return err_set_errno(e, code, "start %s", s->argv[0]);
     }
     fcntl(pidfd, F_SETFD, FD_CLOEXEC);
-    *ret = (struct proc){.pid = pid, .pidfd = pidfd};
+    *ret = (struct proc){.pid = pid, .pidfd = pidfd, .session = s->new_session};
     return 0;
 }
 
@@ -202,6 +202,8 @@ int proc_wait(struct proc *p, int timeout_ms, struct proc_exit *ret)
         return -ETIMEDOUT;
     int status = 0;
     pid_t w;
+    if (p->session) /* until it is reaped the number is nobody else's */
+        kill(-p->pid, SIGKILL);
     while ((w = waitpid(p->pid, &status, 0)) < 0 && errno == EINTR)
         ;
     close(p->pidfd);

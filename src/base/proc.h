@@ -27,12 +27,13 @@ struct proc_spec {
     const char *cwd;                  /* NULL = inherit */
     struct proc_fd fds[PROC_FDS_MAX]; /* 0, 1, 2 not named here are /dev/null */
     size_t n_fds;                     /* every other descriptor is closed in the child */
-    bool new_session;                 /* setsid() */
+    bool new_session; /* setsid(); what is left of its process group is killed when it is reaped */
 };
 
 struct proc {
     pid_t pid;
     int pidfd; /* owned; readable once the process has ended */
+    bool session;
 };
 
 /* How a process ended: exactly one of code (0..255) and signal (>0) is meaningful. */

@@ -2,6 +2,7 @@
 /* The base layer: errors, buffers, encodings, JSON limits, files, processes, loop, workers. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -326,6 +327,28 @@ static void workers_are_bounded_and_finish(void **state)
     assert_int_equal(atomic_load(&counter), accepted);
 }
 
+/* Whoever a process with a session of its own leaves behind ends when it is reaped. */
+static void a_session_ends_with_its_first_process(void **state)
+{
+    (void)state;
+    struct proc p = {.pidfd = -1};
+    struct proc_exit x;
+    struct err e = {0};
+    int out[2];
+    char c;
+    assert_int_equal(pipe2(out, O_CLOEXEC), 0);
+    const char *argv[] = {"sh", "-c", "sleep 60 & exit 0", NULL};
+    struct proc_spec s = {.argv = argv, .fds = {{out[1], 1}}, .n_fds = 1, .new_session = true};
+    assert_int_equal(proc_spawn(&s, &p, &e), 0);
+    close(out[1]);
+    assert_int_equal(proc_wait(&p, 10000, &x), 0);
+    assert_int_equal(x.code, 0);
+    struct pollfd end = {.fd = out[0], .events = POLLIN};
+    assert_int_equal(poll(&end, 1, 5000), 1);
+    assert_int_equal(read(out[0], &c, 1), 0); /* nobody holds the other end */
+    close(out[0]);
+}
+
 static int be_a_parent(void)
 {
     const char *argv[] = {"sleep", "60", NULL};
@@ -378,6 +401,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(processes_run_fail_and_time_out),
         cmocka_unit_test(a_child_gets_only_its_descriptors),
         cmocka_unit_test(children_die_with_their_parent),
+        cmocka_unit_test(a_session_ends_with_its_first_process),
         cmocka_unit_test(loop_runs_posts_in_order_from_any_thread),
         cmocka_unit_test(workers_are_bounded_and_finish),
     };
