@@ -9,7 +9,6 @@
  * before the last.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -73,7 +72,7 @@ int main(int argc, char **argv)
         return pack();
     if (!is_control_channel(FD_CONTROL))
         return fail("descriptor 3 is no control channel; this program is started by tinderboxd");
-    m.pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    m.pagemap = jail_open_pagemap();
     if (m.pagemap < 0)
         return fail("/proc/self/pagemap cannot be opened");
     m.uffd = pager_open_uffd();

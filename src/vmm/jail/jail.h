@@ -17,6 +17,9 @@ enum jail_role { JAIL_CONTROL, JAIL_VCPU, JAIL_IO, JAIL_DISK, JAIL_PAGER, JAIL_R
 /* Own user and namespaces, empty read-only root, no capabilities, no new privileges, not dumpable,
  * Landlock without any right where present. Single-threaded still. -errno, the text says where. */
 int jail_enter(struct err *e) MUST_CHECK;
+/* /proc/self/pagemap, before the jail: which pages are there, not where. Opened with CAP_SYS_ADMIN
+ * it would also show physical addresses to whoever holds it. -errno. */
+int jail_open_pagemap(void) MUST_CHECK;
 /* Resource limits, once sizes are known: no core file, file size, data segment, descriptors. */
 int jail_limit(uint64_t guest_bytes, uint64_t max_file_bytes, struct err *e) MUST_CHECK;
 /* Loads the role's system call filter (jail/filters) on the calling thread: any other call kills

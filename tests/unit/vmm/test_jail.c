@@ -87,6 +87,21 @@ static void test_enter(void **state)
     assert_int_equal(status, 0);
 }
 
+static void test_page_map_hides_addresses(void **state)
+{
+    (void)state;
+    static volatile char page[4096];
+    uint64_t entry = 0;
+    page[0] = 1;
+    int fd = jail_open_pagemap();
+    assert_true(fd >= 0);
+    off_t at = (off_t)((uintptr_t)page / 4096 * sizeof entry);
+    assert_int_equal(pread(fd, &entry, sizeof entry, at), sizeof entry);
+    assert_int_equal(entry >> 63, 1);
+    assert_int_equal(entry & ((UINT64_C(1) << 55) - 1), 0);
+    close(fd);
+}
+
 static bool listed(enum jail_role role, long call)
 {
     for (unsigned i = 0; i < jail_filter_rules(role); i++) {
@@ -192,6 +207,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_enter),
+        cmocka_unit_test(test_page_map_hides_addresses),
         cmocka_unit_test(test_every_call_outside_a_list_kills),
         cmocka_unit_test(test_every_rule_allows_what_it_says_and_nothing_else_does),
     };
