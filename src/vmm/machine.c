@@ -16,6 +16,9 @@
 #include "vmm/jail/jail.h"
 #include "vmm/snapshot/pager.h"
 
+/* Control, two device threads, pager, one of KVM's own, a forked copy; a sanitizer has one, too. */
+#define OTHER_TASKS 8u
+
 static bool has(const struct machine *m, uint32_t flag)
 {
     return m->shape.flags & flag;
@@ -224,7 +227,7 @@ int machine_create(struct machine *m, const struct monitor_create *c, struct err
     if (r == 0)
         r = add_common_devices(m, e);
     if (r == 0)
-        r = jail_limit(c->memory_bytes, UINT64_MAX, e);
+        r = jail_limit(c->memory_bytes, UINT64_MAX, c->vcpus + OTHER_TASKS, e);
     return r < 0 ? r : start_threads(m, e);
 }
 

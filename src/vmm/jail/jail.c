@@ -163,7 +163,7 @@ int jail_enter(struct err *e)
     return r < 0 ? r : landlock_nothing(e);
 }
 
-int jail_limit(uint64_t guest_bytes, uint64_t max_file_bytes, struct err *e)
+int jail_limit(uint64_t guest_bytes, uint64_t max_file_bytes, unsigned tasks, struct err *e)
 {
     const struct {
         enum __rlimit_resource what;
@@ -175,6 +175,8 @@ int jail_limit(uint64_t guest_bytes, uint64_t max_file_bytes, struct err *e)
         {RLIMIT_NOFILE, DESCRIPTORS},
         {RLIMIT_MEMLOCK, 0},
         {RLIMIT_MSGQUEUE, 0},
+        /* Counted per user and user namespace; uid 0: the one we came with, see become_nobody(). */
+        {RLIMIT_NPROC, getuid() ? tasks : RLIM_INFINITY},
     };
     for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
         struct rlimit l = {limits[i].max, limits[i].max}, now;

@@ -20,8 +20,10 @@ int jail_enter(struct err *e) MUST_CHECK;
 /* /proc/self/pagemap, before the jail: which pages are there, not where. Opened with CAP_SYS_ADMIN
  * it would also show physical addresses to whoever holds it. -errno. */
 int jail_open_pagemap(void) MUST_CHECK;
-/* Resource limits, once sizes are known: no core file, file size, data segment, descriptors. */
-int jail_limit(uint64_t guest_bytes, uint64_t max_file_bytes, struct err *e) MUST_CHECK;
+/* Resource limits, once sizes are known: no core file, file size, data segment, descriptors, tasks
+ * (threads and copies; not where the user is somebody else's, too). */
+int jail_limit(uint64_t guest_bytes, uint64_t max_file_bytes, unsigned tasks,
+               struct err *e) MUST_CHECK;
 /* Loads the role's system call filter (jail/filters) on the calling thread: any other call kills
  * the process. */
 int jail_filter(enum jail_role role, struct err *e) MUST_CHECK;

@@ -23,6 +23,7 @@
 #include "vmm/jail/filter_table.h"
 #include "vmm/jail/jail.h"
 
+#define TASKS 5
 #define CALLS 470 /* more than x86-64 has today */
 
 static int in_child(int (*body)(void *), void *arg)
@@ -45,6 +46,23 @@ static bool file_opens(const char *path)
 {
     int fd = open(path, O_RDONLY);
     return fd >= 0;
+}
+
+/* Copies that exist at the same time, a hundred at most. */
+static unsigned count_forks(void)
+{
+    pid_t pid[100];
+    unsigned n = 0;
+    while (n < ARRAY_LEN(pid) && (pid[n] = fork()) > 0)
+        n++;
+    if (n < ARRAY_LEN(pid) && pid[n] == 0)
+        for (;;)
+            pause();
+    for (unsigned i = 0; i < n; i++) {
+        kill(pid[i], SIGKILL);
+        waitpid(pid[i], NULL, 0);
+    }
+    return n;
 }
 
 static int jailed(void *arg)
@@ -75,7 +93,9 @@ static int jailed(void *arg)
     int s = socket(AF_INET, SOCK_DGRAM, 0);
     if (s < 0)
         return 6;
-    return jail_limit(1 << 20, 1 << 20, &e) == 0 ? 0 : 7;
+    if (jail_limit(1 << 20, 1 << 20, TASKS, &e) < 0)
+        return 7;
+    return getuid() == 0 || count_forks() == TASKS - 1 ? 0 : 8;
 }
 
 static void test_enter(void **state)
@@ -192,15 +212,35 @@ static void test_every_rule_allows_what_it_says_and_nothing_else_does(void **sta
             a.except = i; /* no other rule covers it: the rule is not there twice */
             if (!killed(a))
                 fail_msg("%s: '%s' is allowed without its rule", jail_role_name(role), r->text);
-            if (r->n == 0)
-                continue;
-            a.except = UINT32_MAX;
-            a.arg[r->condition[0].argument] = 0x7f4dbeef & ~(long)r->condition[0].mask;
-            if (r->condition[0].mask == UINT32_MAX)
-                a.arg[r->condition[0].argument] = 0x7f4dbeef;
-            if (!killed(a))
-                fail_msg("%s: '%s' does not look at its argument", jail_role_name(role), r->text);
+            for (unsigned c = 0; c < r->n; c++) {
+                const struct filter_condition *k = &r->condition[c];
+                a = meeting(role, r);
+                a.arg[k->argument] = k->mask == UINT32_MAX ? 0x7f4dbeef : k->value ^ k->mask;
+                if (!killed(a))
+                    fail_msg("%s: '%s' does not look at argument %u", jail_role_name(role), r->text,
+                             k->argument);
+            }
         }
+}
+
+/* Memory that can be run, or that no limit counts. */
+static void test_memory_that_cannot_be_had(void **state)
+{
+    (void)state;
+    const long any = MAP_ANONYMOUS, rw = PROT_READ | PROT_WRITE;
+    const long bad[][2] = {{rw | PROT_EXEC, any | MAP_PRIVATE},
+                           {rw, any | MAP_SHARED},
+                           {rw, any | MAP_SHARED_VALIDATE},
+                           {rw, any | MAP_PRIVATE | MAP_GROWSDOWN},
+                           {rw, any | MAP_PRIVATE | MAP_HUGETLB}};
+    struct attempt a = {
+        JAIL_CONTROL, UINT32_MAX, SYS_mmap, {0, 4096, rw, any | MAP_PRIVATE, -1, 0}};
+    assert_false(killed(a));
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        a.arg[2] = bad[i][0];
+        a.arg[3] = bad[i][1];
+        assert_true(killed(a));
+    }
 }
 
 int main(void)
@@ -210,6 +250,7 @@ int main(void)
         cmocka_unit_test(test_page_map_hides_addresses),
         cmocka_unit_test(test_every_call_outside_a_list_kills),
         cmocka_unit_test(test_every_rule_allows_what_it_says_and_nothing_else_does),
+        cmocka_unit_test(test_memory_that_cannot_be_had),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
