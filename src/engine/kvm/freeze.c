@@ -19,10 +19,6 @@
 
 enum { SAVE_TIMEOUT_MS = 300000, QUIT_TIMEOUT_MS = 3000 };
 
-/* docs/design/monitor-snapshot.md: a header, and a run of 8 bytes for every second page. */
-#define STATE_MAX (4u << 20)
-#define PAGES_INDEX_MAX(ram) (40 + (ram) / 4096 / 2 * 8)
-
 void vmm_saving_done(struct vmm_saving *s)
 {
     cleanup_close(&s->state);
@@ -72,13 +68,13 @@ int vmm_saving_commit(struct vmm *m, struct vmm_saving *s, struct err *e)
 {
     struct manifest *mf = &s->manifest;
     uint64_t bytes = (uint64_t)m->shape.memory_mib << 20;
-    int r = frozen_add_digest(&s->frozen, mf, "state", STATE_MAX, MANIFEST_PLAIN, e);
+    int r = frozen_add_digest(&s->frozen, mf, "state", VMM_STATE_MAX, MANIFEST_PLAIN, e);
     if (r == 0 && s->all)
         r = frozen_add_digest(&s->frozen, mf, "memory", bytes, MANIFEST_SPARSE, e);
     else if (r == 0)
         r = manifest_add_file(mf, "memory", bytes, MANIFEST_SPARSE, m->base_digest, e);
     if (r == 0 && !s->all)
-        r = frozen_add_digest(&s->frozen, mf, "pages", bytes + PAGES_INDEX_MAX(bytes),
+        r = frozen_add_digest(&s->frozen, mf, "pages", bytes + VMM_PAGES_INDEX_MAX(bytes),
                               MANIFEST_SPARSE, e);
     return r < 0 ? r : frozen_commit(&s->frozen, mf, m->base.en->cache, e);
 }

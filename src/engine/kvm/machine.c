@@ -5,10 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/encode.h"
+#include "disk/layer.h"
 #include "engine/usage.h"
 #include "net/policy.h"
 
@@ -42,6 +44,21 @@ int vmm_new(struct engine *en, const struct engine_spec *s, struct vmm **ret, st
     return r;
 }
 
+/* Its layers and what it saves have lengths that are known: a monitor that its guest owns must not
+ * fill the host's disk with more than these. */
+static void limit_files(const struct vmm *m)
+{
+    struct layer_geometry g;
+    uint64_t ram = (uint64_t)m->shape.memory_mib << 20;
+    uint64_t max = ram + VMM_PAGES_INDEX_MAX(ram) + VMM_STATE_MAX;
+    for (unsigned i = 0; i < m->shape.n_disks; i++)
+        if (!m->disk_read_only[i] && layer_geometry(m->disks[i].bytes, &g) == 0 &&
+            g.file_bytes > max)
+            max = g.file_bytes;
+    struct rlimit l = {max, max};
+    (void)prlimit(m->life.pid, RLIMIT_FSIZE, &l, NULL); /* a second line of defence only */
+}
+
 static int send_create(struct vmm *m, struct err *e)
 {
     struct monitor_message msg;
@@ -63,6 +80,7 @@ int vmm_start_process(struct vmm *m, struct err *e)
     m->on_control.fd = p.control;
     m->err_theirs = p.err_theirs;
     m->next_request = m->next_answer = created ? 2 : 1;
+    limit_files(m);
     int slot = created ? 0 : send_create(m, e);
     return slot < 0 ? slot : created ? 0 : slot + 1;
 }

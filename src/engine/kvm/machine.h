@@ -14,6 +14,11 @@
 
 enum { VMM_CALLS_MAX = 32 }; /* requests under way */
 
+/* Of what a monitor saves (docs/design/monitor-snapshot.md): the state; beside RAM the pages file
+ * has a header, and a run of 8 bytes for every second page at most. */
+#define VMM_STATE_MAX (4u << 20)
+#define VMM_PAGES_INDEX_MAX(ram) (40 + (ram) / 4096 / 2 * 8)
+
 struct vmm_engine { /* struct engine.impl */
     struct reaper *reaper;
     struct vmm_program program;

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -197,6 +198,20 @@ static void test_boot(void **state)
     assert_string_equal(wait_end(), "ended on request");
     assert_true(rig.end.expected);
     assert_int_equal(engine_machine_pause(m, &e), -EPIPE);
+    engine_machine_free(m);
+}
+
+/* No file of a monitor grows past what it can need: here memory and its index, the disk is smaller.
+ */
+static void test_file_sizes_are_limited(void **state)
+{
+    (void)state;
+    struct rlimit l;
+    struct engine_machine *m = boot();
+    pid_t pid = CONTAINER_OF(m, struct vmm, base)->life.pid;
+    assert_int_equal(prlimit(pid, RLIMIT_FSIZE, NULL, &l), 0);
+    uint64_t ram = (uint64_t)MIB << 20;
+    assert_int_equal(l.rlim_max, ram + VMM_PAGES_INDEX_MAX(ram) + VMM_STATE_MAX);
     engine_machine_free(m);
 }
 
@@ -391,7 +406,7 @@ static void test_failed_save_lets_it_run(void **state)
     engine_machine_free(m);
 }
 
-/* A state that would take an hour to hash. */
+/* A state that is longer than any: hashing all of it could take for ever. */
 static void test_lying_save_is_refused(void **state)
 {
     (void)state;
@@ -399,10 +414,8 @@ static void test_lying_save_is_refused(void **state)
     char dir[128];
     mode("SAVE huge");
     struct engine_machine *m = boot();
-    int64_t start = clock_mono_ms();
     assert_int_equal(engine_snapshot(m, in_dir(dir, "snap"), &e), -EBADMSG);
     assert_non_null(strstr(e.text, "more than it can need"));
-    assert_true(clock_mono_ms() - start < 10000);
     assert_false(fs_exists(dir));
     engine_machine_free(m);
 }
@@ -618,6 +631,7 @@ int main(int argc, char **argv)
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         T(test_boot),
+        T(test_file_sizes_are_limited),
         T(test_broken_at_boot),
         T(test_ends),
         T(test_full_disk_waits),
