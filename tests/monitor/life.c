@@ -82,6 +82,8 @@ static void test_ends_are_told(void **state)
         start(cases[i].what);
         drive_expect(&one, "ok");
         drive_event(&one, cases[i].event);
+        /* What is left of the guest does not go on behind it. */
+        assert_int_equal(drive_ok(&one, MONITOR_STATS, NULL, NULL, 0).stats.running, 0);
         drive_ok(&one, MONITOR_QUIT, NULL, NULL, 0);
         assert_int_equal(drive_wait(&one), 0);
         end_both(NULL);
