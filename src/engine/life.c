@@ -75,8 +75,11 @@ static void stderr_ready(struct watch *w)
  * for this thread. */
 void life_drain(struct life *l)
 {
-    for (unsigned i = 0; i < DRAIN_READS && (console_read(l) | stderr_read(l)); i++)
-        ;
+    bool more = true;
+    for (unsigned i = 0; more && i < DRAIN_READS; i++) {
+        more = console_read(l);
+        more = stderr_read(l) || more;
+    }
 }
 
 /* Lock held. */
