@@ -19,6 +19,8 @@
 #include "vmm/boot/vmclock.h"
 #include "vmm/machine.h"
 #include "vmm/snapshot/pager.h"
+#include "vmm/virtio/blk.h"
+#include "vmm/virtio/net.h"
 
 #define MACHINE_STATE_VERSION 1
 
@@ -51,10 +53,9 @@ static struct machine_state describe(const struct machine *m)
 
 static int collect(struct machine *m, struct state_writer *w, struct err *e)
 {
-    struct virtio_dev *dev[LAYOUT_VIRTIO_MAX];
     struct machine_state s = describe(m);
     for (unsigned i = 0; i < m->shape.n_disks; i++)
-        if (blk_is_stuck(m->blk[i]))
+        if (blk_is_stuck(m->virtio[i]))
             return err_set(e, ENOSPC, "disk %u waits for space on the host", i);
     state_put(w, STATE_MACHINE, 0, MACHINE_STATE_VERSION, &s, sizeof s);
     int r = kvm_vm_save(m->vm, w, e);
@@ -64,9 +65,8 @@ static int collect(struct machine *m, struct state_writer *w, struct err *e)
     serial_save(&m->serial, w);
     rtc_save(&m->rtc, w);
     ged_save(&m->ged, w);
-    unsigned n = machine_virtio(m, dev);
-    for (unsigned i = 0; i < n; i++)
-        virtio_save(dev[i], w);
+    for (unsigned i = 0; i < m->n_virtio; i++)
+        virtio_save(m->virtio[i], w);
     return 0;
 }
 
@@ -251,7 +251,6 @@ static int check_machine(const struct machine *m, const struct state_reader *r, 
 
 static int restore_devices(struct machine *m, const struct state_reader *r, struct err *e)
 {
-    struct virtio_dev *dev[LAYOUT_VIRTIO_MAX];
     int k = ioapic_restore(&m->ioapic, r, e);
     if (k == 0)
         k = serial_restore(&m->serial, r, e);
@@ -259,9 +258,8 @@ static int restore_devices(struct machine *m, const struct state_reader *r, stru
         k = rtc_restore(&m->rtc, r, e);
     if (k == 0)
         k = ged_restore(&m->ged, r, e);
-    unsigned n = machine_virtio(m, dev);
-    for (unsigned i = 0; i < n && k == 0; i++)
-        k = virtio_restore(dev[i], r, e);
+    for (unsigned i = 0; i < m->n_virtio && k == 0; i++)
+        k = virtio_restore(m->virtio[i], r, e);
     if (k == 0 && m->net)
         net_dev_gate(m->net, !m->gate_closed); /* a restored device begins with it closed */
     return k;
@@ -315,7 +313,7 @@ int machine_restore(struct machine *m, const struct monitor_restore *c, const in
     if (r == 0 && c->flags & MONITOR_IS_CLONE)
         r = change_generation(m, c->generation, e);
     machine_quiet(m, false);
-    m->ready = m->kick_queues = r == 0;
+    m->ready = r == 0;
     return r;
 }
 

@@ -28,11 +28,7 @@
 #include "vmm/kvm/kvm.h"
 #include "vmm/layout.h"
 #include "vmm/snapshot/pages.h"
-#include "vmm/virtio/balloon.h"
-#include "vmm/virtio/blk.h"
-#include "vmm/virtio/console.h"
-#include "vmm/virtio/net.h"
-#include "vmm/virtio/rng.h"
+#include "vmm/virtio/virtio.h"
 
 struct vcpus { /* vcpus.c */
     pthread_mutex_t lock;
@@ -76,24 +72,20 @@ struct machine {
     struct i8042 i8042;
     struct rtc rtc;
     struct ged ged;
-    struct blk *blk[MONITOR_DISKS_MAX];    /* owned */
-    struct disk *disks[MONITOR_DISKS_MAX]; /* borrowed from blk */
-    struct console *console;               /* owned */
-    struct rng *rng;                       /* owned */
-    struct net_dev *net;                   /* owned; NULL = none */
-    struct balloon *balloon;               /* owned; NULL = none */
+    struct virtio_dev *virtio[LAYOUT_VIRTIO_MAX]; /* owned, by slot; NULL until it is there */
+    unsigned n_virtio;                            /* slots of this shape */
+    struct virtio_dev *console, *net, *balloon;   /* borrowed from virtio; NULL = none */
+    struct disk *disks[MONITOR_DISKS_MAX];        /* borrowed from virtio[0...] */
 
     bool ready; /* booted or restored */
     bool running;
     bool paused;                       /* it has stood still since it first ran */
     bool gate_closed;                  /* how the network starts */
-    bool kick_queues;                  /* restored: every queue has to be looked at once */
     _Atomic unsigned stuck;            /* disks that wait for space on the host */
     struct saved_result *child_result; /* shared with the forked copy (freeze.c) */
 };
 
-/* machine.c */
-/* m is zeroed but for kvm_fd, pagemap and uffd. */
+/* build.c: after a failure the machine is of no use. m is zeroed but for kvm_fd, pagemap, uffd. */
 int machine_create(struct machine *m, const struct monitor_create *c, struct err *e) MUST_CHECK;
 int machine_memory(struct machine *m, const struct monitor_memory *c, int *fd,
                    struct err *e) MUST_CHECK;
@@ -101,20 +93,20 @@ int machine_disk(struct machine *m, const struct monitor_disk *c, int *fds, unsi
                  struct err *e) MUST_CHECK;
 int machine_net(struct machine *m, const struct monitor_net *c, int *fd, struct err *e) MUST_CHECK;
 int machine_serial(struct machine *m, int *fd, struct err *e) MUST_CHECK;
-int machine_boot(struct machine *m, const struct monitor_boot *c, const int *fds,
-                 struct err *e) MUST_CHECK;
 /* Whether everything the shape names is there. */
 int machine_complete(const struct machine *m, struct err *e) MUST_CHECK;
+int machine_boot(struct machine *m, const struct monitor_boot *c, const int *fds,
+                 struct err *e) MUST_CHECK;
+
+/* machine.c: of a machine that is complete */
 int machine_run(struct machine *m, struct err *e) MUST_CHECK;
 void machine_pause(struct machine *m);
+/* Parks the device threads, or lets them go on. */
+void machine_quiet(struct machine *m, bool quiet);
 int machine_link(struct machine *m, int *fd, struct err *e) MUST_CHECK; /* -1: none */
 int machine_gate(struct machine *m, bool open, struct err *e) MUST_CHECK;
 int machine_balloon(struct machine *m, uint64_t bytes, struct err *e) MUST_CHECK;
 int machine_stats(struct machine *m, struct monitor_stats *ret, struct err *e) MUST_CHECK;
-/* Parks the device threads, or lets them go on. */
-void machine_quiet(struct machine *m, bool quiet);
-/* Every virtio device in slot order. */
-unsigned machine_virtio(struct machine *m, struct virtio_dev *ret[LAYOUT_VIRTIO_MAX]);
 
 /* freeze.c */
 int machine_save(struct machine *m, const struct monitor_save *c, const int *fds,

@@ -31,7 +31,7 @@ enum { RX = 0, TX = 1, BATCH_MAX = 256, FRAME_MAX = 1514 };
 
 struct bench {
     struct guest g;
-    struct net_dev *net;
+    struct virtio_dev *net;
     int peer, plain[2];
     uint64_t buffer[BATCH_MAX];
     uint8_t bytes[BATCH_MAX * (FRAME_MAX + 4)];
@@ -60,10 +60,9 @@ static void start(struct bench *b)
     make_pair(b->plain);
     b->peer = fd[1];
     guest_init(&b->g, 16 << 20);
-    struct net_dev_config c = {
-        .mem = &b->g.mem, .irq = guest_irq(&b->g), .loop = b->g.loop, .fd = fd[0]};
-    assert_int_equal(net_dev_new(&c, &b->net, &e), 0);
-    assert_true(guest_negotiate(&b->g, net_dev_virtio(b->net), FEATURES));
+    struct net_dev_config c = {.fd = fd[0]};
+    assert_int_equal(net_dev_new(guest_place(&b->g, 0), &c, &b->net, &e), 0);
+    assert_true(guest_negotiate(&b->g, b->net, FEATURES));
     guest_queue_setup(&b->g, RX, BATCH_MAX);
     guest_queue_setup(&b->g, TX, BATCH_MAX);
     guest_write(&b->g, R_STATUS, 15);
@@ -158,7 +157,7 @@ int main(int argc, char **argv)
             row(&b, q, batch, 60, bytes / 20);
             row(&b, q, batch, FRAME_MAX, bytes);
         }
-    net_dev_free(b.net);
+    virtio_free(b.net);
     guest_done(&b.g);
     return 0;
 }

@@ -25,7 +25,6 @@
 
 #include <errno.h>
 #include <linux/virtio_balloon.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -100,7 +99,7 @@ static void inflate(const struct balloon *b)
         uint32_t n = virtq_read(&b->chain, done * (uint32_t)sizeof *pfn, pfn, sizeof pfn);
         for (uint32_t i = 0; i < n / sizeof *pfn; i++) {
             uint8_t *page =
-                gmem_ptr(b->virtio.mem, (uint64_t)le32_get(&pfn[i]) * GMEM_PAGE, GMEM_PAGE);
+                gmem_ptr(b->virtio.at.mem, (uint64_t)le32_get(&pfn[i]) * GMEM_PAGE, GMEM_PAGE);
             if (page)
                 run_add(&run, page);
         }
@@ -155,7 +154,7 @@ static void serve(struct balloon *b, unsigned queue)
     int r = 1;
     virtq_disable_notify(q);
     while (r > 0 && budget--) {
-        r = virtq_pop(q, b->virtio.mem, &b->chain);
+        r = virtq_pop(q, b->virtio.at.mem, &b->chain);
         if (r > 0)
             take_chain(b, queue);
         else if (r == 0)
@@ -182,7 +181,7 @@ static void parse_stats(struct balloon *b)
 static void read_stats(struct balloon *b)
 {
     struct virtq *q = &b->virtio.queue[STATS];
-    int r = virtq_pop(q, b->virtio.mem, &b->chain);
+    int r = virtq_pop(q, b->virtio.at.mem, &b->chain);
     if (r < 0)
         virtio_needs_reset(&b->virtio);
     if (r <= 0)
@@ -196,7 +195,7 @@ static void read_stats(struct balloon *b)
 static void ask_stats(struct balloon *b)
 {
     struct virtq *q = &b->virtio.queue[STATS];
-    if (!b->virtio.active || !is_stats(b, STATS) || virtq_pop(q, b->virtio.mem, &b->chain) <= 0)
+    if (!b->virtio.active || !is_stats(b, STATS) || virtq_pop(q, b->virtio.at.mem, &b->chain) <= 0)
         return;
     virtq_push(q, &b->chain, 0);
     (void)virtq_enable_notify(q); /* another one waits already: it is read when it is asked for */
@@ -236,12 +235,13 @@ static void balloon_config_write(struct virtio_dev *d, uint32_t offset, const vo
 
 static void balloon_save(struct virtio_dev *d, struct state_writer *w)
 {
-    state_put(w, STATE_BALLOON, d->slot, STATE_VERSION, &of(d)->s, sizeof(struct saved));
+    state_put(w, STATE_BALLOON, d->at.slot, STATE_VERSION, &of(d)->s, sizeof(struct saved));
 }
 
 static int balloon_restore(struct virtio_dev *d, const struct state_reader *r, struct err *e)
 {
-    return state_get(r, STATE_BALLOON, d->slot, STATE_VERSION, &of(d)->s, sizeof(struct saved), e);
+    return state_get(r, STATE_BALLOON, d->at.slot, STATE_VERSION, &of(d)->s, sizeof(struct saved),
+                     e);
 }
 
 static const struct virtio_ops balloon_ops = {
@@ -258,54 +258,29 @@ static const struct virtio_ops balloon_ops = {
     .restore = balloon_restore,
 };
 
-int balloon_new(unsigned slot, const struct gmem *mem, struct irq irq, struct ev_loop *loop,
-                struct balloon **ret, struct err *e)
+int balloon_new(struct virtio_place at, struct virtio_dev **ret, struct err *e)
 {
-    struct balloon *b = calloc(1, sizeof *b);
-    if (!b)
-        return err_set(e, ENOMEM, "out of memory");
-    b->virtio = (struct virtio_dev){
-        .ops = &balloon_ops,
-        .slot = slot,
-        .device_features = BIT(VIRTIO_BALLOON_F_STATS_VQ) | BIT(VIRTIO_BALLOON_F_DEFLATE_ON_OOM) |
-                           BIT(VIRTIO_BALLOON_F_REPORTING),
-        .mem = mem,
-        .irq = irq,
-        .loop = loop,
-    };
-    int r = virtio_init(&b->virtio, e);
-    if (r < 0) {
-        free(b);
-        return r;
-    }
-    *ret = b;
-    return 0;
+    int r = virtio_new(sizeof(struct balloon), &balloon_ops, at, ret, e);
+    if (r == 0)
+        (*ret)->device_features = BIT(VIRTIO_BALLOON_F_STATS_VQ) |
+                                  BIT(VIRTIO_BALLOON_F_DEFLATE_ON_OOM) |
+                                  BIT(VIRTIO_BALLOON_F_REPORTING);
+    return r;
 }
 
-void balloon_free(struct balloon *b)
+void balloon_set_target(struct virtio_dev *d, uint64_t pages)
 {
-    if (!b)
-        return;
-    virtio_done(&b->virtio);
-    free(b);
-}
-
-struct virtio_dev *balloon_virtio(struct balloon *b)
-{
-    return &b->virtio;
-}
-
-void balloon_set_target(struct balloon *b, uint64_t pages)
-{
-    uint64_t most = b->virtio.mem->bytes / GMEM_PAGE; /* at most GMEM_MAX_BYTES: fits 32 bits */
+    struct balloon *b = of(d);
+    uint64_t most = b->virtio.at.mem->bytes / GMEM_PAGE; /* at most GMEM_MAX_BYTES: fits 32 bits */
     pthread_mutex_lock(&b->virtio.lock);
     le32_put(&b->s.config.target, (uint32_t)(pages < most ? pages : most));
     virtio_config_changed(&b->virtio);
     pthread_mutex_unlock(&b->virtio.lock);
 }
 
-void balloon_stats(struct balloon *b, struct balloon_stats *ret)
+void balloon_stats(struct virtio_dev *d, struct balloon_stats *ret)
 {
+    struct balloon *b = of(d);
     pthread_mutex_lock(&b->virtio.lock);
     *ret = (struct balloon_stats){
         .target_pages = le32_get(&b->s.config.target),

@@ -10,21 +10,16 @@
 
 #include "vmm/virtio/virtio.h"
 
-struct balloon;
-
 struct balloon_stats {
     uint64_t target_pages, actual_pages; /* 4 KiB each */
     uint64_t reported_bytes;             /* given back by free-page reporting so far */
     uint64_t free_bytes, available_bytes, total_bytes; /* as the guest says; 0 = not told */
 };
 
-int balloon_new(unsigned slot, const struct gmem *mem, struct irq irq, struct ev_loop *loop,
-                struct balloon **ret, struct err *e) MUST_CHECK;
-void balloon_free(struct balloon *b); /* NULL is fine */
-struct virtio_dev *balloon_virtio(struct balloon *b);
+int balloon_new(struct virtio_place at, struct virtio_dev **ret, struct err *e) MUST_CHECK;
 /* How many pages the guest shall give away, at most all. Any thread. */
-void balloon_set_target(struct balloon *b, uint64_t pages);
+void balloon_set_target(struct virtio_dev *d, uint64_t pages);
 /* What is known now; also asks the guest for fresh numbers, for the next call. Any thread. */
-void balloon_stats(struct balloon *b, struct balloon_stats *ret);
+void balloon_stats(struct virtio_dev *d, struct balloon_stats *ret);
 
 #endif

@@ -11,14 +11,10 @@
 #include "vmm/virtio/blk.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
-#include "base/clock.h"
 #include "vmm/le.h"
+#include "vmm/virtio/throttle.h"
 
 enum {
     DEVICE_ID = 2,
@@ -72,17 +68,18 @@ struct blk {
     struct virtio_dev dev;
     struct blk_config c;
     struct config config;
-    struct ev_source timer;
-    struct rate_bucket bytes, ops;
-    /* Of the request at the head of the queue, which may wait more than once. */
-    bool op_paid;
-    uint64_t bytes_paid;
-    bool waiting; /* the timer will go on */
+    struct throttle throttle;
+    bool waiting; /* the throttle will go on */
     bool stuck;   /* for space */
     bool told;    /* what on_full() last said */
     _Atomic uint64_t bytes_written;
     struct virtq_chain chain;
 };
+
+static struct blk *of(struct virtio_dev *d)
+{
+    return CONTAINER_OF(d, struct blk, dev);
+}
 
 /* ---- requests: 0 or -errno, which becomes the status ---- */
 
@@ -197,36 +194,11 @@ static int serve(struct blk *b, const struct request_header *h)
 
 /* ---- the queue ---- */
 
-static void wait_ns(struct blk *b, uint64_t ns)
-{
-    struct itimerspec t = {.it_value = {(time_t)(ns / 1000000000), (long)(ns % 1000000000)}};
-    b->waiting = timerfd_settime(b->timer.fd, 0, &t, NULL) == 0;
-}
-
-static uint64_t now_ns(void)
-{
-    return (uint64_t)clock_mono_us() * 1000;
-}
-
-/* Nanoseconds until the request may begin, 0 = now. */
-static uint64_t pay(struct blk *b)
-{
-    uint64_t now = now_ns();
-    uint64_t bytes = (uint64_t)b->chain.out_bytes + b->chain.in_bytes;
-    uint64_t wait = b->op_paid ? 0 : rate_take(&b->ops, 1, now);
-    b->op_paid = wait == 0;
-    if (wait == 0 && bytes > b->bytes_paid) {
-        wait = rate_take(&b->bytes, bytes - b->bytes_paid, now);
-        b->bytes_paid = wait ? b->bytes_paid : bytes;
-    }
-    return wait;
-}
-
 static void complete(struct blk *b, int r, uint8_t *status)
 {
     *status = r == 0 ? S_OK : r == -EOPNOTSUPP ? S_UNSUPP : S_IOERR;
-    b->op_paid = b->stuck = false;
-    b->bytes_paid = 0;
+    b->stuck = false;
+    throttle_next(&b->throttle);
     virtq_push(&b->dev.queue[0], &b->chain, b->chain.in_bytes);
 }
 
@@ -239,17 +211,19 @@ static int work_one(struct blk *b)
         return -EPROTO;
     const struct iovec *last = &c->iov[c->n_out + c->n_in - 1];
     uint8_t *status = (uint8_t *)last->iov_base + last->iov_len - 1;
-    uint64_t ns = pay(b);
+    bool paid = throttle_pay(&b->throttle, (uint64_t)c->out_bytes + c->in_bytes);
     int r = -EINVAL;
-    if (ns == 0 && virtq_read(c, 0, &h, sizeof h) == sizeof h)
+    if (paid && virtq_read(c, 0, &h, sizeof h) == sizeof h)
         r = serve(b, &h);
-    if (ns == 0 && r != -ENOSPC) {
+    if (paid && r != -ENOSPC) {
         complete(b, r, status);
         return 1;
     }
-    b->stuck = ns == 0;
     virtq_unpop(&b->dev.queue[0]);
-    wait_ns(b, ns ? ns : RETRY_NS);
+    b->waiting = true;
+    b->stuck = paid;
+    if (b->stuck)
+        throttle_wait(&b->throttle, RETRY_NS);
     return 0;
 }
 
@@ -269,7 +243,7 @@ static void work(struct blk *b)
     int r = 1;
     virtq_disable_notify(q);
     for (unsigned i = 0; r > 0 && i < BATCH_REQUESTS && bytes < BATCH_BYTES; i++) {
-        r = virtq_pop(q, b->dev.mem, &b->chain);
+        r = virtq_pop(q, b->dev.at.mem, &b->chain);
         if (r > 0) {
             bytes += (uint64_t)b->chain.out_bytes + b->chain.in_bytes;
             r = work_one(b);
@@ -287,16 +261,14 @@ static void work(struct blk *b)
 
 static void notify(struct virtio_dev *d, unsigned q UNUSED)
 {
-    struct blk *b = CONTAINER_OF(d, struct blk, dev);
+    struct blk *b = of(d);
     if (!b->waiting)
         work(b);
 }
 
-static void on_timer(struct ev_source *s, uint32_t events UNUSED)
+static void again(struct throttle *t)
 {
-    struct blk *b = CONTAINER_OF(s, struct blk, timer);
-    uint64_t n;
-    (void)!read(s->fd, &n, sizeof n);
+    struct blk *b = CONTAINER_OF(t, struct blk, throttle);
     pthread_mutex_lock(&b->dev.lock);
     b->waiting = false;
     if (b->dev.active && b->dev.queue[0].ready)
@@ -306,19 +278,19 @@ static void on_timer(struct ev_source *s, uint32_t events UNUSED)
     pthread_mutex_unlock(&b->dev.lock);
 }
 
-/* The timer goes on: told is put right on its thread. */
+/* The throttle goes on: told is put right on its thread. */
 static void reset(struct virtio_dev *d)
 {
-    struct blk *b = CONTAINER_OF(d, struct blk, dev);
-    b->waiting = b->stuck = b->op_paid = false;
-    b->bytes_paid = 0;
+    struct blk *b = of(d);
+    b->waiting = b->stuck = false;
+    throttle_next(&b->throttle);
 }
 
 /* ---- configuration and state ---- */
 
 static void config_read(struct virtio_dev *d, uint32_t offset, void *p, uint32_t len)
 {
-    memcpy(p, (const char *)&CONTAINER_OF(d, struct blk, dev)->config + offset, len);
+    memcpy(p, (const char *)&of(d)->config + offset, len);
 }
 
 static void fill_config(struct config *c, uint64_t bytes)
@@ -346,16 +318,16 @@ struct blk_state {
 
 static void save(struct virtio_dev *d, struct state_writer *w)
 {
-    const struct blk *b = CONTAINER_OF(d, struct blk, dev);
+    const struct blk *b = of(d);
     struct blk_state s = {disk_bytes(b->c.disk), disk_is_read_only(b->c.disk), 0};
-    state_put(w, STATE_BLK, d->slot, STATE_VERSION, &s, sizeof s);
+    state_put(w, STATE_BLK, d->at.slot, STATE_VERSION, &s, sizeof s);
 }
 
 static int restore(struct virtio_dev *d, const struct state_reader *r, struct err *e)
 {
-    const struct blk *b = CONTAINER_OF(d, struct blk, dev);
+    const struct blk *b = of(d);
     struct blk_state s;
-    int k = state_get(r, STATE_BLK, d->slot, STATE_VERSION, &s, sizeof s, e);
+    int k = state_get(r, STATE_BLK, d->at.slot, STATE_VERSION, &s, sizeof s, e);
     if (k == 0 &&
         (s.bytes != disk_bytes(b->c.disk) || !s.read_only == disk_is_read_only(b->c.disk)))
         k = err_set(e, EBADMSG,
@@ -363,6 +335,13 @@ static int restore(struct virtio_dev *d, const struct state_reader *r, struct er
                     (unsigned long long)s.bytes, s.read_only,
                     (unsigned long long)disk_bytes(b->c.disk), disk_is_read_only(b->c.disk));
     return k;
+}
+
+static void release(struct virtio_dev *d)
+{
+    struct blk *b = of(d);
+    throttle_done(&b->throttle, d->at.loop);
+    disk_close(b->c.disk);
 }
 
 static const struct virtio_ops OPS = {
@@ -376,6 +355,7 @@ static const struct virtio_ops OPS = {
     .config_read = config_read,
     .save = save,
     .restore = restore,
+    .release = release,
 };
 
 static uint64_t features(const struct disk *d)
@@ -386,59 +366,32 @@ static uint64_t features(const struct disk *d)
     return f | 1 << F_FLUSH | 1 << F_DISCARD | 1 << F_WRITE_ZEROES;
 }
 
-int blk_new(const struct blk_config *c, struct blk **ret, struct err *e)
+int blk_new(struct virtio_place at, const struct blk_config *c, struct virtio_dev **ret,
+            struct err *e)
 {
-    struct blk *b = calloc(1, sizeof *b);
-    if (!b)
-        return err_set(e, ENOMEM, "out of memory");
-    b->c = *c;
-    b->dev = (struct virtio_dev){.ops = &OPS,
-                                 .slot = c->slot,
-                                 .device_features = features(c->disk),
-                                 .mem = c->mem,
-                                 .irq = c->irq,
-                                 .loop = c->loop};
-    rate_init(&b->bytes, c->bytes, now_ns());
-    rate_init(&b->ops, c->ops, now_ns());
-    fill_config(&b->config, disk_bytes(c->disk));
-    b->timer.ready = on_timer;
-    b->timer.fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    int r = b->timer.fd < 0 ? -errno : ev_add(c->loop, &b->timer, EPOLLIN);
+    struct virtio_dev *d;
+    int r = virtio_new(sizeof(struct blk), &OPS, at, &d, e);
     if (r < 0)
-        err_set_errno(e, -r, "blk: timer");
-    else if ((r = virtio_init(&b->dev, e)) < 0)
-        ev_remove(c->loop, &b->timer);
+        return r;
+    struct blk *b = of(d);
+    d->device_features = features(c->disk);
+    fill_config(&b->config, disk_bytes(c->disk));
+    r = throttle_init(&b->throttle, at.loop, c->bytes, c->ops, again, e);
     if (r < 0) {
-        cleanup_close(&b->timer.fd);
-        free(b);
+        virtio_free(d); /* without the disk */
         return r;
     }
-    *ret = b;
+    b->c = *c;
+    *ret = d;
     return 0;
 }
 
-void blk_free(struct blk *b)
+uint64_t blk_bytes_written(struct virtio_dev *d)
 {
-    if (!b)
-        return;
-    ev_remove(b->dev.loop, &b->timer);
-    cleanup_close(&b->timer.fd);
-    virtio_done(&b->dev);
-    disk_close(b->c.disk);
-    free(b);
+    return atomic_load_explicit(&of(d)->bytes_written, memory_order_relaxed);
 }
 
-struct virtio_dev *blk_virtio(struct blk *b)
+bool blk_is_stuck(struct virtio_dev *d)
 {
-    return &b->dev;
-}
-
-uint64_t blk_bytes_written(const struct blk *b)
-{
-    return atomic_load_explicit(&b->bytes_written, memory_order_relaxed);
-}
-
-bool blk_is_stuck(const struct blk *b)
-{
-    return b->stuck;
+    return of(d)->stuck;
 }

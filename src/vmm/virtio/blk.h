@@ -9,13 +9,7 @@
 #include "vmm/rate.h"
 #include "vmm/virtio/virtio.h"
 
-struct blk;
-
 struct blk_config {
-    unsigned slot;
-    const struct gmem *mem;
-    struct irq irq;
-    struct ev_loop *loop;         /* the disk thread's */
     struct disk *disk;            /* owned by the device once made */
     char serial[21];              /* for GET_ID */
     struct rate_limit bytes, ops; /* zero = unlimited */
@@ -25,11 +19,11 @@ struct blk_config {
     void *on_full_arg;
 };
 
-int blk_new(const struct blk_config *c, struct blk **ret, struct err *e) MUST_CHECK;
-void blk_free(struct blk *b); /* its loop has stopped; NULL is fine */
-struct virtio_dev *blk_virtio(struct blk *b);
-uint64_t blk_bytes_written(const struct blk *b); /* any thread */
+/* at.loop: the disk thread's. */
+int blk_new(struct virtio_place at, const struct blk_config *c, struct virtio_dev **ret,
+            struct err *e) MUST_CHECK;
+uint64_t blk_bytes_written(struct virtio_dev *d); /* any thread */
 /* Whether a request waits for space on the host. Loop parked. */
-bool blk_is_stuck(const struct blk *b);
+bool blk_is_stuck(struct virtio_dev *d);
 
 #endif

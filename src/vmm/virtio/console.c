@@ -20,7 +20,6 @@
 #include "vmm/virtio/console.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -70,10 +69,15 @@ struct console {
     struct virtq_chain chain;
 };
 
+static struct console *of(struct virtio_dev *d)
+{
+    return CONTAINER_OF(d, struct console, dev);
+}
+
 /* Whether c->chain is the next one. A broken queue has none. */
 static bool pop(struct console *c, unsigned q)
 {
-    int r = virtq_pop(&c->dev.queue[q], c->dev.mem, &c->chain);
+    int r = virtq_pop(&c->dev.queue[q], c->dev.at.mem, &c->chain);
     if (r < 0)
         virtio_needs_reset(&c->dev);
     return r == 1;
@@ -154,7 +158,7 @@ static void watch(struct console *c)
     uint32_t events = (may_receive(c) ? EPOLLIN : 0u) | (c->tx_blocked ? EPOLLOUT : 0u);
     if (c->link.fd < 0 || events == c->watched)
         return;
-    ev_modify(c->dev.loop, &c->link, events);
+    ev_modify(c->dev.at.loop, &c->link, events);
     c->watched = events;
 }
 
@@ -170,7 +174,7 @@ static void discard(struct console *c, unsigned q)
 static void close_link(struct console *c)
 {
     if (c->link.fd >= 0)
-        ev_remove(c->dev.loop, &c->link);
+        ev_remove(c->dev.at.loop, &c->link);
     cleanup_close(&c->link.fd);
     c->link.fd = -1;
 }
@@ -182,7 +186,7 @@ static void set_link(struct console *c, int fd)
     c->watched = 0;
     c->tx_blocked = false;
     c->tx_sent = 0;
-    if (fd >= 0 && ev_add(c->dev.loop, &c->link, 0) < 0)
+    if (fd >= 0 && ev_add(c->dev.at.loop, &c->link, 0) < 0)
         close_link(c); /* no kernel memory: as if the host had hung up at once */
     c->owed &= (uint8_t)~OWE_OPEN;
     if (c->told_open)
@@ -278,8 +282,9 @@ static void on_link(struct ev_source *s, uint32_t events)
     pthread_mutex_unlock(&c->dev.lock);
 }
 
-void console_link(struct console *c, int fd)
+void console_link(struct virtio_dev *d, int fd)
 {
+    struct console *c = of(d);
     pthread_mutex_lock(&c->dev.lock);
     set_link(c, fd);
     watch(c);
@@ -288,7 +293,7 @@ void console_link(struct console *c, int fd)
 
 static void notify(struct virtio_dev *d, unsigned q)
 {
-    struct console *c = CONTAINER_OF(d, struct console, dev);
+    struct console *c = of(d);
     if (q == Q_PORT0_TX)
         discard(c, q);
     else if (q == Q_CONTROL_RX)
@@ -307,7 +312,7 @@ static void notify(struct virtio_dev *d, unsigned q)
 /* The link stays watched as it was (a vCPU thread may not change that) until it next reports. */
 static void reset(struct virtio_dev *d)
 {
-    struct console *c = CONTAINER_OF(d, struct console, dev);
+    struct console *c = of(d);
     c->port_ready = c->guest_open = c->told_open = c->rx_starved = c->tx_blocked = false;
     c->owed = 0;
     c->tx_sent = 0;
@@ -327,16 +332,16 @@ struct console_state {
 
 static void save(struct virtio_dev *d, struct state_writer *w)
 {
-    const struct console *c = CONTAINER_OF(d, struct console, dev);
+    const struct console *c = of(d);
     struct console_state s = {c->port_ready, c->guest_open, c->told_open, c->owed};
-    state_put(w, STATE_CONSOLE, d->slot, STATE_VERSION, &s, sizeof s);
+    state_put(w, STATE_CONSOLE, d->at.slot, STATE_VERSION, &s, sizeof s);
 }
 
 static int restore(struct virtio_dev *d, const struct state_reader *r, struct err *e)
 {
-    struct console *c = CONTAINER_OF(d, struct console, dev);
+    struct console *c = of(d);
     struct console_state s;
-    int k = state_get(r, STATE_CONSOLE, d->slot, STATE_VERSION, &s, sizeof s, e);
+    int k = state_get(r, STATE_CONSOLE, d->at.slot, STATE_VERSION, &s, sizeof s, e);
     if (k < 0)
         return k;
     c->port_ready = s.port_ready;
@@ -344,6 +349,11 @@ static int restore(struct virtio_dev *d, const struct state_reader *r, struct er
     c->told_open = s.told_open;
     c->owed = (s.owed & (OWE_ADD | OWE_NAME)) | (s.told_open ? OWE_CLOSE : 0);
     return 0;
+}
+
+static void release(struct virtio_dev *d)
+{
+    close_link(of(d));
 }
 
 static const struct virtio_ops OPS = {
@@ -357,39 +367,15 @@ static const struct virtio_ops OPS = {
     .config_read = config_read,
     .save = save,
     .restore = restore,
+    .release = release,
 };
 
-int console_new(const struct console_config *config, struct console **ret, struct err *e)
+int console_new(struct virtio_place at, struct virtio_dev **ret, struct err *e)
 {
-    struct console *c = calloc(1, sizeof *c);
-    if (!c)
-        return err_set(e, ENOMEM, "out of memory");
-    c->dev = (struct virtio_dev){.ops = &OPS,
-                                 .slot = config->slot,
-                                 .device_features = UINT64_C(1) << F_MULTIPORT,
-                                 .mem = config->mem,
-                                 .irq = config->irq,
-                                 .loop = config->loop};
-    c->link = (struct ev_source){-1, on_link};
-    int r = virtio_init(&c->dev, e);
-    if (r < 0) {
-        free(c);
-        return r;
+    int r = virtio_new(sizeof(struct console), &OPS, at, ret, e);
+    if (r == 0) {
+        (*ret)->device_features = UINT64_C(1) << F_MULTIPORT;
+        of(*ret)->link = (struct ev_source){-1, on_link};
     }
-    *ret = c;
-    return 0;
-}
-
-void console_free(struct console *c)
-{
-    if (!c)
-        return;
-    close_link(c);
-    virtio_done(&c->dev);
-    free(c);
-}
-
-struct virtio_dev *console_virtio(struct console *c)
-{
-    return &c->dev;
+    return r;
 }

@@ -10,22 +10,11 @@
 
 #include "vmm/virtio/virtio.h"
 
-struct console;
-
-struct console_config {
-    unsigned slot;
-    const struct gmem *mem;
-    struct irq irq;
-    struct ev_loop *loop;
-};
-
-int console_new(const struct console_config *c, struct console **ret, struct err *e) MUST_CHECK;
-void console_free(struct console *c); /* NULL is fine */
-struct virtio_dev *console_virtio(struct console *c);
+int console_new(struct virtio_place at, struct virtio_dev **ret, struct err *e) MUST_CHECK;
 /* The guest channel is from now on fd (a connected stream, non-blocking, owned), replacing an
  * earlier one; -1 unlinks. Loop parked. A new link is heard by the guest even if the old one was
  * just replaced: close, then open. Nothing is read from fd before the guest has opened the port and
  * given buffers; end of file on fd closes the link. */
-void console_link(struct console *c, int fd);
+void console_link(struct virtio_dev *d, int fd);
 
 #endif

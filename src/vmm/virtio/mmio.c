@@ -9,6 +9,7 @@
  * rings are checked. What a driver writes out of turn is ignored.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -71,7 +72,7 @@ bool virtio_has(const struct virtio_dev *d, unsigned feature_bit)
 static void interrupt(struct virtio_dev *d, uint32_t why)
 {
     atomic_fetch_or(&d->interrupt_status, why);
-    irq_raise(&d->irq);
+    irq_raise(&d->at.irq);
 }
 
 void virtio_signal(struct virtio_dev *d, unsigned queue)
@@ -123,7 +124,7 @@ static int activate_queues(struct virtio_dev *d)
         struct virtq *q = &d->queue[i];
         q->event_idx = virtio_has(d, F_EVENT_IDX);
         q->indirect = virtio_has(d, F_INDIRECT_DESC);
-        if (q->ready && (q->size > d->ops->queue_size_max || virtq_activate(q, d->mem) < 0))
+        if (q->ready && (q->size > d->ops->queue_size_max || virtq_activate(q, d->at.mem) < 0))
             return -EPROTO;
     }
     return 0;
@@ -320,31 +321,48 @@ static void on_notify(struct ev_source *s, uint32_t events UNUSED)
     pthread_mutex_unlock(&d->lock);
 }
 
-int virtio_init(struct virtio_dev *d, struct err *e)
-{
-    pthread_mutex_init(&d->lock, NULL);
-    for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
-        d->event[i] = (struct virtio_queue_event){{-1, on_notify}, d, i};
-    for (unsigned i = 0; i < d->ops->n_queues; i++) {
-        struct ev_source *s = &d->event[i].source;
-        s->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        int r = s->fd < 0 ? -errno : ev_add(d->loop, s, EPOLLIN);
-        if (r < 0) {
-            virtio_done(d);
-            return err_set_errno(e, -r, "notifications of %s", d->ops->name);
-        }
-    }
-    return 0;
-}
-
-void virtio_done(struct virtio_dev *d)
+static void free_transport(struct virtio_dev *d)
 {
     for (unsigned i = 0; i < d->ops->n_queues; i++)
         if (d->event[i].source.fd >= 0) {
-            ev_remove(d->loop, &d->event[i].source);
-            cleanup_close(&d->event[i].source.fd);
+            ev_remove(d->at.loop, &d->event[i].source);
+            close(d->event[i].source.fd);
         }
     pthread_mutex_destroy(&d->lock);
+    free(d);
+}
+
+int virtio_new(size_t size, const struct virtio_ops *ops, struct virtio_place at,
+               struct virtio_dev **ret, struct err *e)
+{
+    struct virtio_dev *d = calloc(1, size);
+    if (!d)
+        return err_set(e, ENOMEM, "out of memory");
+    d->ops = ops;
+    d->at = at;
+    pthread_mutex_init(&d->lock, NULL);
+    for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++)
+        d->event[i] = (struct virtio_queue_event){{-1, on_notify}, d, i};
+    for (unsigned i = 0; i < ops->n_queues; i++) {
+        struct ev_source *s = &d->event[i].source;
+        s->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        int r = s->fd < 0 ? -errno : ev_add(at.loop, s, EPOLLIN);
+        if (r < 0) {
+            free_transport(d);
+            return err_set_errno(e, -r, "notifications of %s", ops->name);
+        }
+    }
+    *ret = d;
+    return 0;
+}
+
+void virtio_free(struct virtio_dev *d)
+{
+    if (!d)
+        return;
+    if (d->ops->release)
+        d->ops->release(d);
+    free_transport(d);
 }
 
 #define STATE_VERSION 1
@@ -371,7 +389,7 @@ void virtio_save(struct virtio_dev *d, struct state_writer *w)
         s.queue[i] = (struct queue_state){q->desc,       q->avail,     q->used,  q->size,
                                           q->next_avail, q->next_used, q->ready, q->broken};
     }
-    state_put(w, STATE_VIRTIO, d->slot, STATE_VERSION, &s, sizeof s);
+    state_put(w, STATE_VIRTIO, d->at.slot, STATE_VERSION, &s, sizeof s);
     if (d->ops->save)
         d->ops->save(d, w);
     pthread_mutex_unlock(&d->lock);
@@ -391,11 +409,11 @@ static void take_queue(struct virtq *q, const struct queue_state *s)
 static int restore_locked(struct virtio_dev *d, const struct state_reader *r, struct err *e)
 {
     struct virtio_state s;
-    int ret = state_get(r, STATE_VIRTIO, d->slot, STATE_VERSION, &s, sizeof s, e);
+    int ret = state_get(r, STATE_VIRTIO, d->at.slot, STATE_VERSION, &s, sizeof s, e);
     if (ret < 0)
         return ret;
     if (s.device_id != d->ops->device_id || s.n_queues != d->ops->n_queues)
-        return err_set(e, EBADMSG, "virtio slot %u: saved as another device", d->slot);
+        return err_set(e, EBADMSG, "virtio slot %u: saved as another device", d->at.slot);
     d->regs = s.regs;
     d->active = (d->regs.status & STATUS_DRIVER_OK) && !(d->regs.status & STATUS_NEEDS_RESET);
     atomic_store(&d->interrupt_status, s.interrupt_status & (INTERRUPT_QUEUE | INTERRUPT_CONFIG));

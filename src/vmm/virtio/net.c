@@ -27,15 +27,12 @@
 
 #include <errno.h>
 #include <linux/virtio_net.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "vmm/virtio/net_port.h"
+#include "vmm/virtio/throttle.h"
 
 enum { RX = 0, TX = 1 }; /* queues */
 
@@ -52,15 +49,6 @@ enum step {
     BROKEN   /* the queue: only a reset helps */
 };
 
-struct direction {
-    struct rate_bucket bytes, packets;
-    bool packet_paid;       /* for the frame at hand: a second attempt does not pay again, */
-    uint32_t bytes_paid;    /* and a longer frame put in its place pays the rest */
-    struct ev_source timer; /* fd -1: unlimited */
-    struct net_dev *dev;
-    unsigned queue;
-};
-
 struct net_dev {
     struct virtio_dev virtio;
     struct ev_source source; /* the descriptor */
@@ -71,7 +59,7 @@ struct net_dev {
     bool offload_pending; /* to be told to the port, on the loop thread */
     bool link_news;       /* to be told to the guest */
     uint8_t mac[6];
-    struct direction dir[2];
+    struct throttle limit[2];               /* by queue */
     struct virtq_chain first, rest;         /* popped: of a frame in several buffers, the others */
     struct virtq_used used[VIRTQ_SIZE_MAX]; /* of the frame being delivered */
     _Atomic uint64_t rx_bytes, tx_bytes, dropped;
@@ -93,87 +81,12 @@ static struct net_dev *of(struct virtio_dev *d)
     return CONTAINER_OF(d, struct net_dev, virtio);
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-/* ---- rate limits ---- */
-
-static void limit_wait(const struct direction *d, uint64_t ns)
-{
-    struct itimerspec t = {
-        .it_value = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)}};
-    (void)timerfd_settime(d->timer.fd, 0, &t, NULL); /* valid by construction: ns > 0 */
-}
-
-static bool is_limited(struct direction *d, uint32_t bytes)
-{
-    if (d->timer.fd < 0)
-        return false;
-    uint64_t now = now_ns(), wait = 0;
-    if (!d->packet_paid) {
-        wait = rate_take(&d->packets, 1, now);
-        d->packet_paid = wait == 0;
-    }
-    if (!wait && bytes > d->bytes_paid) {
-        wait = rate_take(&d->bytes, bytes - d->bytes_paid, now);
-        if (!wait)
-            d->bytes_paid = bytes;
-    }
-    if (wait)
-        limit_wait(d, wait);
-    return wait != 0;
-}
-
-static void limit_spent(struct direction *d)
-{
-    d->packet_paid = false;
-    d->bytes_paid = 0;
-}
-
-static void on_timer(struct ev_source *s, uint32_t events)
-{
-    (void)events;
-    struct direction *d = CONTAINER_OF(s, struct direction, timer);
-    uint64_t ticks;
-    (void)!read(s->fd, &ticks, sizeof ticks); /* only to make it unreadable */
-    virtio_kick(&d->dev->virtio, d->queue);
-}
-
-static int limit_init(struct net_dev *n, unsigned queue, struct rate_limit bytes,
-                      struct rate_limit packets, struct err *e)
-{
-    struct direction *d = &n->dir[queue];
-    *d = (struct direction){.dev = n, .queue = queue, .timer = {-1, on_timer}};
-    if (!bytes.per_second && !packets.per_second)
-        return 0;
-    rate_init(&d->bytes, bytes, now_ns());
-    rate_init(&d->packets, packets, now_ns());
-    d->timer.fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    if (d->timer.fd < 0)
-        return err_set_errno(e, errno, "timer of the network device");
-    int r = ev_add(n->virtio.loop, &d->timer, EPOLLIN);
-    return r < 0 ? err_set_errno(e, -r, "timer of the network device") : 0;
-}
-
-static void limit_done(struct net_dev *n, unsigned queue)
-{
-    struct direction *d = &n->dir[queue];
-    if (d->timer.fd < 0)
-        return;
-    ev_remove(n->virtio.loop, &d->timer);
-    close(d->timer.fd);
-}
-
 /* ---- descriptor ---- */
 
 static void unwatch(struct net_dev *n)
 {
     if (n->registered)
-        ev_remove(n->virtio.loop, &n->source);
+        ev_remove(n->virtio.at.loop, &n->source);
     n->registered = false;
     n->events = 0;
 }
@@ -198,8 +111,8 @@ static void watch(struct net_dev *n, bool hung_up)
     if (n->gate_open)
         events = (n->want_in ? (uint32_t)EPOLLIN : 0) | (n->want_out ? (uint32_t)EPOLLOUT : 0);
     if (events != n->events && n->registered) {
-        ev_modify(n->virtio.loop, &n->source, events);
-    } else if (events != n->events && ev_add(n->virtio.loop, &n->source, events) < 0) {
+        ev_modify(n->virtio.at.loop, &n->source, events);
+    } else if (events != n->events && ev_add(n->virtio.at.loop, &n->source, events) < 0) {
         link_down(n);
         return;
     }
@@ -245,9 +158,9 @@ static bool rx_header(const struct net_dev *n, struct net_hdr *h)
 static int rx_pop(struct net_dev *n, struct virtq_chain *c)
 {
     struct virtq *q = &n->virtio.queue[RX];
-    int r = virtq_pop(q, n->virtio.mem, c);
+    int r = virtq_pop(q, n->virtio.at.mem, c);
     if (r == 0 && virtq_enable_notify(q))
-        r = virtq_pop(q, n->virtio.mem, c);
+        r = virtq_pop(q, n->virtio.at.mem, c);
     return r;
 }
 
@@ -307,10 +220,10 @@ static enum step rx_one(struct net_dev *n)
     if (!rx_header(n, &f.hdr))
         count_drop(n);
     else
-        s = is_limited(&n->dir[RX], f.n) ? LIMITED : rx_deliver(n, &f);
+        s = throttle_pay(&n->limit[RX], f.n) ? rx_deliver(n, &f) : LIMITED;
     if (s == NEXT) {
         n->port.ops->done(&n->port);
-        limit_spent(&n->dir[RX]);
+        throttle_next(&n->limit[RX]);
     }
     return s;
 }
@@ -365,13 +278,13 @@ static enum step tx_frame(struct net_dev *n, const struct virtq_chain *c)
     struct net_hdr h;
     enum net_sent sent = NET_REFUSED;
     if (n->link_up && tx_acceptable(n, c, &h)) {
-        if (is_limited(&n->dir[TX], c->out_bytes - NET_HDR_BYTES))
+        if (!throttle_pay(&n->limit[TX], c->out_bytes - NET_HDR_BYTES))
             return LIMITED;
         sent = n->port.ops->send(&n->port, &h, c);
     }
     if (sent == NET_FULL)
         return FULL;
-    limit_spent(&n->dir[TX]);
+    throttle_next(&n->limit[TX]);
     if (sent == NET_GONE)
         link_down(n);
     if (sent == NET_SENT)
@@ -384,7 +297,7 @@ static enum step tx_frame(struct net_dev *n, const struct virtq_chain *c)
 static enum step tx_one(struct net_dev *n)
 {
     struct virtq *q = &n->virtio.queue[TX];
-    int r = virtq_pop(q, n->virtio.mem, &n->first);
+    int r = virtq_pop(q, n->virtio.at.mem, &n->first);
     if (r == 0)
         return virtq_enable_notify(q) ? NEXT : EMPTY;
     if (r < 0)
@@ -422,6 +335,16 @@ static void on_ready(struct ev_source *s, uint32_t events)
         tx_serve(n);
     watch(n, events & (EPOLLHUP | EPOLLERR));
     pthread_mutex_unlock(&n->virtio.lock);
+}
+
+static void again_rx(struct throttle *t)
+{
+    virtio_kick(&CONTAINER_OF(t, struct net_dev, limit[RX])->virtio, RX);
+}
+
+static void again_tx(struct throttle *t)
+{
+    virtio_kick(&CONTAINER_OF(t, struct net_dev, limit[TX])->virtio, TX);
 }
 
 static void net_notify(struct virtio_dev *d, unsigned queue)
@@ -462,14 +385,14 @@ static void net_save(struct virtio_dev *d, struct state_writer *w)
     const struct net_dev *n = of(d);
     struct saved s = {.link_up = n->link_up};
     memcpy(s.mac, n->mac, sizeof s.mac);
-    state_put(w, STATE_NET, d->slot, STATE_VERSION, &s, sizeof s);
+    state_put(w, STATE_NET, d->at.slot, STATE_VERSION, &s, sizeof s);
 }
 
 static int net_restore(struct virtio_dev *d, const struct state_reader *r, struct err *e)
 {
     struct net_dev *n = of(d);
     struct saved s;
-    int rc = state_get(r, STATE_NET, d->slot, STATE_VERSION, &s, sizeof s, e);
+    int rc = state_get(r, STATE_NET, d->at.slot, STATE_VERSION, &s, sizeof s, e);
     if (rc < 0)
         return rc;
     memcpy(n->mac, s.mac, sizeof n->mac);
@@ -477,6 +400,15 @@ static int net_restore(struct virtio_dev *d, const struct state_reader *r, struc
     n->offload_pending = true;
     n->gate_open = false;
     return 0;
+}
+
+static void net_release(struct virtio_dev *d)
+{
+    struct net_dev *n = of(d);
+    throttle_done(&n->limit[RX], d->at.loop);
+    throttle_done(&n->limit[TX], d->at.loop);
+    unwatch(n);
+    cleanup_close(&n->port.fd);
 }
 
 static const struct virtio_ops net_ops = {
@@ -491,95 +423,65 @@ static const struct virtio_ops net_ops = {
     .config_read = net_config_read,
     .save = net_save,
     .restore = net_restore,
+    .release = net_release,
 };
 
 /* ---- making and using it ---- */
 
 static int net_init(struct net_dev *n, const struct net_dev_config *c, struct err *e)
 {
-    n->dir[RX].timer.fd = n->dir[TX].timer.fd = -1;
+    struct ev_loop *loop = n->virtio.at.loop;
     int r = 0;
     if (c->backend == NET_BACKEND_TAP)
         r = net_port_tap(&n->port, c->fd, e);
     else
         net_port_stream(&n->port, c->fd);
+    if (r == 0)
+        r = throttle_init(&n->limit[RX], loop, c->rx_bytes, c->rx_packets, again_rx, e);
+    if (r == 0)
+        r = throttle_init(&n->limit[TX], loop, c->tx_bytes, c->tx_packets, again_tx, e);
     if (r < 0)
         return r;
     n->source = (struct ev_source){c->fd, on_ready};
     n->gate_open = n->link_up = true;
     memcpy(n->mac, c->mac, sizeof n->mac);
-    n->virtio = (struct virtio_dev){
-        .ops = &net_ops,
-        .slot = c->slot,
-        .device_features = BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) |
-                           BIT(VIRTIO_NET_F_MRG_RXBUF) | n->port.features,
-        .mem = c->mem,
-        .irq = c->irq,
-        .loop = c->loop,
-    };
-    return virtio_init(&n->virtio, e);
-}
-
-static void net_free(struct net_dev *n)
-{
-    limit_done(n, RX);
-    limit_done(n, TX);
-    unwatch(n);
-    virtio_done(&n->virtio);
-    free(n);
-}
-
-int net_dev_new(const struct net_dev_config *c, struct net_dev **ret, struct err *e)
-{
-    struct net_dev *n = calloc(1, sizeof *n);
-    if (!n)
-        return err_set(e, ENOMEM, "out of memory");
-    int r = net_init(n, c, e);
-    if (r < 0) {
-        free(n);
-        return r;
-    }
-    r = limit_init(n, RX, c->rx_bytes, c->rx_packets, e);
-    if (r == 0)
-        r = limit_init(n, TX, c->tx_bytes, c->tx_packets, e);
-    if (r < 0) {
-        net_free(n);
-        return r;
-    }
-    *ret = n;
+    n->virtio.device_features = BIT(VIRTIO_NET_F_MAC) | BIT(VIRTIO_NET_F_STATUS) |
+                                BIT(VIRTIO_NET_F_MRG_RXBUF) | n->port.features;
     return 0;
 }
 
-void net_dev_free(struct net_dev *n)
+int net_dev_new(struct virtio_place at, const struct net_dev_config *c, struct virtio_dev **ret,
+                struct err *e)
 {
-    if (!n)
-        return;
-    int fd = n->port.fd;
-    net_free(n);
-    if (fd >= 0)
-        close(fd);
+    struct virtio_dev *d;
+    int r = virtio_new(sizeof(struct net_dev), &net_ops, at, &d, e);
+    if (r < 0)
+        return r;
+    r = net_init(of(d), c, e);
+    if (r < 0) {
+        of(d)->port.fd = -1; /* is still the caller's */
+        virtio_free(d);
+        return r;
+    }
+    *ret = d;
+    return 0;
 }
 
-struct virtio_dev *net_dev_virtio(struct net_dev *n)
+void net_dev_gate(struct virtio_dev *d, bool open)
 {
-    return &n->virtio;
+    pthread_mutex_lock(&d->lock);
+    of(d)->gate_open = open;
+    pthread_mutex_unlock(&d->lock);
+    virtio_kick_all(d);
 }
 
-void net_dev_gate(struct net_dev *n, bool open)
+void net_dev_counters(struct virtio_dev *d, uint64_t *rx_bytes, uint64_t *tx_bytes)
 {
-    pthread_mutex_lock(&n->virtio.lock);
-    n->gate_open = open;
-    pthread_mutex_unlock(&n->virtio.lock);
-    virtio_kick_all(&n->virtio);
+    *rx_bytes = atomic_load_explicit(&of(d)->rx_bytes, memory_order_relaxed);
+    *tx_bytes = atomic_load_explicit(&of(d)->tx_bytes, memory_order_relaxed);
 }
 
-void net_dev_counters(const struct net_dev *n, uint64_t *rx_bytes, uint64_t *tx_bytes)
+uint64_t net_dev_dropped(struct virtio_dev *d)
 {
-    *rx_bytes = atomic_load_explicit(&n->rx_bytes, memory_order_relaxed);
-    *tx_bytes = atomic_load_explicit(&n->tx_bytes, memory_order_relaxed);
-}
-
-uint64_t net_dev_dropped(const struct net_dev *n)
-{
-    return atomic_load_explicit(&n->dropped, memory_order_relaxed);
+    return atomic_load_explicit(&of(d)->dropped, memory_order_relaxed);
 }

@@ -12,31 +12,24 @@
 #include "vmm/rate.h"
 #include "vmm/virtio/virtio.h"
 
-struct net_dev;
-
 enum net_backend { NET_BACKEND_STREAM, NET_BACKEND_TAP };
 
 struct net_dev_config {
-    unsigned slot;
-    const struct gmem *mem;
-    struct irq irq;
-    struct ev_loop *loop;
     enum net_backend backend;
     int fd; /* owned by the device once made, non-blocking; TAP: with IFF_NO_PI */
     uint8_t mac[6];
     struct rate_limit rx_bytes, tx_bytes, rx_packets, tx_packets;
 };
 
-int net_dev_new(const struct net_dev_config *c, struct net_dev **ret, struct err *e) MUST_CHECK;
-void net_dev_free(struct net_dev *n); /* NULL is fine */
-struct virtio_dev *net_dev_virtio(struct net_dev *n);
+int net_dev_new(struct virtio_place at, const struct net_dev_config *c, struct virtio_dev **ret,
+                struct err *e) MUST_CHECK;
 /* A closed gate passes nothing in either direction: packets wait in their queues. A new device's is
  * open, that of a restored machine closed, so that nothing leaves before the clone is itself. Any
  * thread; when it returns, the gate is what was asked for. */
-void net_dev_gate(struct net_dev *n, bool open);
+void net_dev_gate(struct virtio_dev *d, bool open);
 /* Frame bytes passed so far, rx and tx as the guest sees them. Any thread. */
-void net_dev_counters(const struct net_dev *n, uint64_t *rx_bytes, uint64_t *tx_bytes);
+void net_dev_counters(struct virtio_dev *d, uint64_t *rx_bytes, uint64_t *tx_bytes);
 /* Frames dropped: malformed, too long, or sent without a link. Any thread. */
-uint64_t net_dev_dropped(const struct net_dev *n);
+uint64_t net_dev_dropped(struct virtio_dev *d);
 
 #endif

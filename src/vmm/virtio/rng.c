@@ -2,7 +2,6 @@
 #include "vmm/virtio/rng.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <sys/random.h>
 
 #define DEVICE_ID 4u
@@ -39,7 +38,7 @@ static void notify(struct virtio_dev *d, unsigned q)
     struct rng *r = CONTAINER_OF(d, struct rng, dev);
     int got = 1;
     for (unsigned i = 0; i < REQUESTS_PER_CALL; i++) {
-        got = virtq_pop(&d->queue[q], d->mem, &r->chain);
+        got = virtq_pop(&d->queue[q], d->at.mem, &r->chain);
         if (got <= 0)
             break;
         virtq_push(&d->queue[q], &r->chain, fill(&r->chain));
@@ -59,31 +58,7 @@ static const struct virtio_ops OPS = {
     .notify = notify,
 };
 
-int rng_new(unsigned slot, const struct gmem *mem, struct irq irq, struct ev_loop *loop,
-            struct rng **ret, struct err *e)
+int rng_new(struct virtio_place at, struct virtio_dev **ret, struct err *e)
 {
-    struct rng *r = calloc(1, sizeof *r);
-    if (!r)
-        return err_set(e, ENOMEM, "out of memory");
-    r->dev = (struct virtio_dev){.ops = &OPS, .slot = slot, .mem = mem, .irq = irq, .loop = loop};
-    int k = virtio_init(&r->dev, e);
-    if (k < 0) {
-        free(r);
-        return k;
-    }
-    *ret = r;
-    return 0;
-}
-
-void rng_free(struct rng *r)
-{
-    if (!r)
-        return;
-    virtio_done(&r->dev);
-    free(r);
-}
-
-struct virtio_dev *rng_virtio(struct rng *r)
-{
-    return &r->dev;
+    return virtio_new(sizeof(struct rng), &OPS, at, ret, e);
 }

@@ -5,11 +5,6 @@
 
 #include "vmm/virtio/virtio.h"
 
-struct rng;
-
-int rng_new(unsigned slot, const struct gmem *mem, struct irq irq, struct ev_loop *loop,
-            struct rng **ret, struct err *e) MUST_CHECK;
-void rng_free(struct rng *r); /* NULL is fine */
-struct virtio_dev *rng_virtio(struct rng *r);
+int rng_new(struct virtio_place at, struct virtio_dev **ret, struct err *e) MUST_CHECK;
 
 #endif

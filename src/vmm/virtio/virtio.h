@@ -45,9 +45,19 @@ struct virtio_ops {
     uint32_t config_len;
     void (*config_read)(struct virtio_dev *d, uint32_t offset, void *p, uint32_t len);
     void (*config_write)(struct virtio_dev *d, uint32_t offset, const void *p, uint32_t len);
-    /* The device's own section; may be NULL. Everything else is saved by the transport. */
+    /* The device's own section; may be NULL. Everything else is saved by the transport, and
+     * notifies each ready queue once after a restore. */
     void (*save)(struct virtio_dev *d, struct state_writer *w);
     int (*restore)(struct virtio_dev *d, const struct state_reader *r, struct err *e);
+    /* Gives back what the device owns besides its memory; may be NULL. */
+    void (*release)(struct virtio_dev *d);
+};
+
+struct virtio_place {       /* what a device gets from its machine */
+    unsigned slot;          /* place on the bus: address, interrupt, instance in the state file */
+    const struct gmem *mem; /* borrowed */
+    struct irq irq;
+    struct ev_loop *loop; /* borrowed */
 };
 
 struct virtio_regs { /* of the transport, as they are saved; no padding */
@@ -62,14 +72,11 @@ struct virtio_queue_event { /* notification of one queue */
     unsigned index;
 };
 
-struct virtio_dev {
+struct virtio_dev { /* the first member of each device's own struct */
     const struct virtio_ops *ops;
-    unsigned slot;            /* place on the bus: address, interrupt, instance in the state file */
     uint64_t device_features; /* what this device offers besides VIRTIO_F_VERSION_1, RING_EVENT_IDX,
                                  RING_INDIRECT_DESC, which the transport adds */
-    const struct gmem *mem;   /* borrowed */
-    struct irq irq;
-    struct ev_loop *loop; /* borrowed */
+    struct virtio_place at;
 
     pthread_mutex_t lock;
     struct virtio_regs regs;
@@ -79,9 +86,11 @@ struct virtio_dev {
     _Atomic uint32_t interrupt_status;
 };
 
-/* Fields above "lock" must be set. Makes the notification eventfds and watches them. */
-int virtio_init(struct virtio_dev *d, struct err *e) MUST_CHECK;
-void virtio_done(struct virtio_dev *d);
+/* A device of size bytes, zero but for its struct virtio_dev, with its notifications watched. Loop
+ * parked or not running, as for virtio_free(). device_features are the caller's to add. */
+int virtio_new(size_t size, const struct virtio_ops *ops, struct virtio_place at,
+               struct virtio_dev **ret, struct err *e) MUST_CHECK;
+void virtio_free(struct virtio_dev *d); /* NULL is fine */
 
 /* Registers of the transport, for bus_add() at LAYOUT_VIRTIO_BASE + slot * stride, length 0x200. */
 extern const struct bus_ops virtio_mmio_ops;
@@ -98,7 +107,7 @@ void virtio_config_changed(struct virtio_dev *d);
  * active, its queues are broken. Again is fine. */
 void virtio_needs_reset(struct virtio_dev *d);
 
-/* The machine is paused and the loop parked. After a restore every ready queue is notified once. */
+/* The machine is paused and the loop parked. */
 void virtio_save(struct virtio_dev *d, struct state_writer *w);
 int virtio_restore(struct virtio_dev *d, const struct state_reader *r, struct err *e) MUST_CHECK;
 /* Makes queues look again, through their eventfd. Any thread, lock or not. */

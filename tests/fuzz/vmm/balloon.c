@@ -6,14 +6,14 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct balloon *balloon;
+static struct virtio_dev *balloon;
 
 static struct virtio_dev *renew(struct device_script *s)
 {
-    balloon_free(balloon);
-    if (balloon_new(1, &s->mem, s->irq, s->loop, &balloon, NULL) < 0)
+    virtio_free(balloon);
+    if (balloon_new((struct virtio_place){1, &s->mem, s->irq, s->loop}, &balloon, NULL) < 0)
         abort();
-    return balloon_virtio(balloon);
+    return balloon;
 }
 
 /* Empty: the statistics are asked for; a number: the target. */

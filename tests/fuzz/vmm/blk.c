@@ -16,7 +16,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define DISK_BYTES (1u << 20)
 
-static struct blk *blk;
+static struct virtio_dev *blk;
 static int layer = -1, base = -1;
 
 static int again(int fd, int flags)
@@ -49,13 +49,13 @@ static void empty_layer(void)
 
 static struct virtio_dev *renew(struct device_script *s)
 {
-    struct blk_config c = {
-        .slot = 2, .mem = &s->mem, .irq = s->irq, .loop = s->loop, .serial = "fuzz"};
-    blk_free(blk);
+    struct blk_config c = {.serial = "fuzz"};
+    virtio_free(blk);
     struct disk_layer_fd stack[2] = {{again(layer, O_RDWR), true}, {again(base, O_RDONLY), false}};
-    if (disk_open(&c.disk, stack, 2, false, false, NULL) < 0 || blk_new(&c, &blk, NULL) < 0)
+    if (disk_open(&c.disk, stack, 2, false, false, NULL) < 0 ||
+        blk_new((struct virtio_place){2, &s->mem, s->irq, s->loop}, &c, &blk, NULL) < 0)
         abort();
-    return blk_virtio(blk);
+    return blk;
 }
 
 static void host(struct device_script *s, const uint8_t *p, size_t n)

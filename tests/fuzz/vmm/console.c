@@ -11,7 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { HOST_LINK, HOST_CLOSE, HOST_SEND, HOST_RECEIVE, HOST_UNLINK, HOST_SHUT, HOST_ACTIONS };
 
-static struct console *console;
+static struct virtio_dev *console;
 static int peer = -1;
 
 static void close_peer(void)
@@ -23,12 +23,11 @@ static void close_peer(void)
 
 static struct virtio_dev *renew(struct device_script *s)
 {
-    struct console_config c = {2, &s->mem, s->irq, s->loop};
-    console_free(console);
+    virtio_free(console);
     close_peer();
-    if (console_new(&c, &console, NULL) < 0)
+    if (console_new((struct virtio_place){2, &s->mem, s->irq, s->loop}, &console, NULL) < 0)
         abort();
-    return console_virtio(console);
+    return console;
 }
 
 static void link_up(void)

@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum host_op { RAW, FRAME, DRAIN, CLOSE, GATE_OPEN, GATE_CLOSED, HOST_OPS };
 
-static struct net_dev *net;
+static struct virtio_dev *net;
 static int peer = -1;
 static uint8_t variant;
 static uint8_t partial[2048]; /* read by the peer, not yet a whole frame */
@@ -32,22 +32,21 @@ static void close_peer(void)
 static struct virtio_dev *renew(struct device_script *s)
 {
     int fd[2], small = 4608;
-    net_dev_free(net);
+    virtio_free(net);
     close_peer();
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd) < 0)
         abort();
     peer = fd[1];
-    struct net_dev_config c = {
-        .slot = 1, .mem = &s->mem, .irq = s->irq, .loop = s->loop, .fd = fd[0]};
+    struct net_dev_config c = {.fd = fd[0]};
     if (variant & 1)
         (void)setsockopt(fd[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
     if (variant & 2)
         c.rx_bytes = c.tx_bytes = (struct rate_limit){1000000, 3000};
     if (variant & 4)
         c.rx_packets = c.tx_packets = (struct rate_limit){1000, 3};
-    if (net_dev_new(&c, &net, NULL) < 0)
+    if (net_dev_new((struct virtio_place){1, &s->mem, s->irq, s->loop}, &c, &net, NULL) < 0)
         abort();
-    return net_dev_virtio(net);
+    return net;
 }
 
 static void take_frames(void)

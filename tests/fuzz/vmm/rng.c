@@ -6,14 +6,14 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct rng *rng;
+static struct virtio_dev *rng;
 
 static struct virtio_dev *renew(struct device_script *s)
 {
-    rng_free(rng);
-    if (rng_new(2, &s->mem, s->irq, s->loop, &rng, NULL) < 0)
+    virtio_free(rng);
+    if (rng_new((struct virtio_place){2, &s->mem, s->irq, s->loop}, &rng, NULL) < 0)
         abort();
-    return rng_virtio(rng);
+    return rng;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -27,6 +27,11 @@ struct irq guest_irq(struct guest *g)
     return (struct irq){count, g, 10};
 }
 
+struct virtio_place guest_place(struct guest *g, unsigned slot)
+{
+    return (struct virtio_place){slot, &g->mem, guest_irq(g), g->loop};
+}
+
 void guest_init(struct guest *g, uint64_t bytes)
 {
     struct err e = {0};

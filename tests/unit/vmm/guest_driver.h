@@ -6,8 +6,8 @@
  *
  *   struct guest g;
  *   guest_init(&g, 64 << 20);
- *   rng_new(0, &g.mem, guest_irq(&g), g.loop, &rng, &e);
- *   guest_start(&g, rng_virtio(rng), 0);
+ *   rng_new(guest_place(&g, 0), &rng, &e);
+ *   guest_start(&g, rng, 0);
  *   uint64_t page = guest_alloc(&g, 4096, 4096);
  *   guest_add(&g, 0, &(struct guest_buf){page, 4096, true}, 1);
  *   guest_kick(&g, 0);
@@ -81,6 +81,7 @@ struct guest_buf {
 void guest_init(struct guest *g, uint64_t bytes); /* as gmem_reserve() */
 void guest_done(struct guest *g);                 /* after the device */
 struct irq guest_irq(struct guest *g);            /* counts in g->interrupts */
+struct virtio_place guest_place(struct guest *g, unsigned slot);
 
 /* Zeroed guest memory for buffers and rings, from 64 KiB up. */
 uint64_t guest_alloc(struct guest *g, uint64_t len, uint64_t align);

@@ -27,14 +27,14 @@ enum { INFLATE = 0, DEFLATE = 1, STATS = 2, REPORT = 3 };
 
 struct fixture {
     struct guest g;
-    struct balloon *b;
+    struct virtio_dev *b;
     int pagemap;
 };
 
 static void make_device(struct fixture *f)
 {
     struct err e = {0};
-    assert_int_equal(balloon_new(4, &f->g.mem, guest_irq(&f->g), f->g.loop, &f->b, &e), 0);
+    assert_int_equal(balloon_new(guest_place(&f->g, 4), &f->b, &e), 0);
 }
 
 static struct fixture *make(uint64_t bytes)
@@ -62,7 +62,7 @@ static int set_up_high(void **state) /* 2 MiB above the hole */
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    balloon_free(f->b);
+    virtio_free(f->b);
     guest_done(&f->g);
     close(f->pagemap);
     free(f);
@@ -71,7 +71,7 @@ static int tear_down(void **state)
 
 static void start(struct fixture *f, uint64_t features)
 {
-    guest_start(&f->g, balloon_virtio(f->b), features);
+    guest_start(&f->g, f->b, features);
 }
 
 static void run(struct fixture *f)
@@ -137,7 +137,7 @@ static void test_negotiate(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
-    g->dev = balloon_virtio(f->b);
+    g->dev = f->b;
     assert_int_equal(guest_read(g, R_DEVICE_ID), 5);
     guest_write(g, R_DEVICE_FEATURES_SEL, 0);
     assert_int_equal(guest_read(g, R_DEVICE_FEATURES),
@@ -450,9 +450,9 @@ static void test_persist(void **state)
     guest_kick(&f->g, STATS);
     run(f);
     guest_save(&f->g, &saved, &n);
-    balloon_free(f->b);
+    virtio_free(f->b);
     make_device(f);
-    assert_int_equal(guest_restore(&f->g, balloon_virtio(f->b), saved, n, &e), 0);
+    assert_int_equal(guest_restore(&f->g, f->b, saved, n, &e), 0);
     run(f);
     balloon_stats(f->b, &s);
     assert_int_equal(s.target_pages, 1000);
@@ -464,7 +464,7 @@ static void test_persist(void **state)
     give(f, INFLATE, &(uint32_t){pfn_of(AREA) + 40}, 1);
     assert_int_equal(resident(f, AREA + 40 * 4096, 1), 0);
     saved[n - 1] ^= 1;
-    assert_int_equal(guest_restore(&f->g, balloon_virtio(f->b), saved, n, &e), -EBADMSG);
+    assert_int_equal(guest_restore(&f->g, f->b, saved, n, &e), -EBADMSG);
     free(saved);
 }
 

@@ -31,7 +31,7 @@ enum { OK = 0, IOERR = 1, UNSUPP = 2, NO_STATUS = 0xee };
 
 struct fixture {
     struct guest g;
-    struct blk *blk;
+    struct virtio_dev *blk;
     int file;
     unsigned full, again; /* calls of on_full() */
 };
@@ -79,22 +79,18 @@ static struct disk *open_disk(struct fixture *f, bool read_only)
 static void make(struct fixture *f, bool read_only, struct rate_limit bytes, struct rate_limit ops)
 {
     struct err e = {0};
-    struct blk_config c = {.slot = 1,
-                           .mem = &f->g.mem,
-                           .irq = guest_irq(&f->g),
-                           .loop = f->g.loop,
-                           .disk = open_disk(f, read_only),
+    struct blk_config c = {.disk = open_disk(f, read_only),
                            .serial = "serial-number",
                            .bytes = bytes,
                            .ops = ops,
                            .on_full = on_full,
                            .on_full_arg = f};
-    assert_int_equal(blk_new(&c, &f->blk, &e), 0);
+    assert_int_equal(blk_new(guest_place(&f->g, 1), &c, &f->blk, &e), 0);
 }
 
 static void make_again(struct fixture *f, bool read_only)
 {
-    blk_free(f->blk);
+    virtio_free(f->blk);
     make(f, read_only, (struct rate_limit){0}, (struct rate_limit){0});
 }
 
@@ -114,7 +110,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    blk_free(f->blk);
+    virtio_free(f->blk);
     guest_done(&f->g);
     close(f->file);
     free(f);
@@ -181,7 +177,7 @@ static uint64_t pattern(struct guest *g, uint32_t len, unsigned seed)
 
 static void start(struct fixture *f)
 {
-    guest_start(&f->g, blk_virtio(f->blk), F_ALL_RW);
+    guest_start(&f->g, f->blk, F_ALL_RW);
 }
 
 /* ---- tests ----------------------------------------------------------------------------------- */
@@ -197,7 +193,7 @@ static void test_negotiate(void **state)
     struct fixture *f = *state;
     struct guest *g = &f->g;
     uint8_t c[64];
-    g->dev = blk_virtio(f->blk);
+    g->dev = f->blk;
     assert_int_equal(guest_read(g, R_DEVICE_ID), 2);
     assert_int_equal(guest_read(g, R_QUEUE_NUM_MAX), 128);
     assert_int_equal(offered(g), F_ALL_RW);
@@ -212,7 +208,7 @@ static void test_negotiate(void **state)
     assert_int_equal(c[56], 1);
     assert_int_equal(c[60], 0xff); /* past its end */
     make_again(f, true);
-    g->dev = blk_virtio(f->blk);
+    g->dev = f->blk;
     assert_int_equal(offered(g), F_ALL_RO);
     assert_false(guest_negotiate(g, g->dev, F_FLUSH));
     assert_true(guest_negotiate(g, g->dev, F_ALL_RO));
@@ -244,7 +240,7 @@ static void test_framing(void **state)
     struct guest *g = &f->g;
     uint16_t head;
     uint32_t len;
-    guest_start(g, blk_virtio(f->blk), F_ALL_RW | GUEST_F_INDIRECT);
+    guest_start(g, f->blk, F_ALL_RW | GUEST_F_INDIRECT);
     uint64_t all = pattern(g, 4096, 9), in = guest_alloc(g, 4096, 512);
     uint64_t h = put_header(g, OUT, 0);
     memmove(guest_at(g, all, 16), guest_at(g, h, 16), 16);
@@ -279,7 +275,7 @@ static void test_longest_chain(void **state)
     struct guest *g = &f->g;
     uint16_t head;
     uint32_t len;
-    guest_start(g, blk_virtio(f->blk), F_ALL_RW | GUEST_F_INDIRECT);
+    guest_start(g, f->blk, F_ALL_RW | GUEST_F_INDIRECT);
     struct guest_buf b[128];
     uint64_t data = guest_alloc(g, 126 * 4096, 4096), s = put_status(g);
     b[0] = (struct guest_buf){put_header(g, IN, 0), 16, false};
@@ -359,7 +355,7 @@ static void test_read_only(void **state)
     struct fixture *f = *state;
     struct guest *g = &f->g;
     make_again(f, true);
-    guest_start(g, blk_virtio(f->blk), F_ALL_RO);
+    guest_start(g, f->blk, F_ALL_RO);
     uint64_t data = pattern(g, 512, 1);
     assert_int_equal(request(g, OUT, 0, data, 512), IOERR);
     assert_int_equal(request(g, DISCARD, 0, data, 16), UNSUPP);
@@ -422,7 +418,7 @@ static void test_ranges(void **state)
     memset(q + 512, 0, 512);
     memset(q + 16 * 512, 0, 1024);
     assert_memory_equal(p, q, 65536);
-    guest_start(g, blk_virtio(f->blk), F_FLUSH);
+    guest_start(g, f->blk, F_FLUSH);
     assert_int_equal(request(g, DISCARD, 0, two, 16), UNSUPP);
     assert_int_equal(request(g, WRITE_ZEROES, 0, two, 16), UNSUPP);
 }
@@ -447,7 +443,7 @@ static void test_write_through(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
-    guest_start(g, blk_virtio(f->blk), 0);
+    guest_start(g, f->blk, 0);
     uint64_t data = pattern(g, 512, 1);
     assert_int_equal(request(g, OUT, 0, data, 512), OK);
     assert_int_equal(flushes, 1);
@@ -466,7 +462,7 @@ static void test_batches(void **state)
     struct guest *g = &f->g;
     uint16_t head, heads[32];
     uint32_t len;
-    guest_start(g, blk_virtio(f->blk), F_ALL_RW | GUEST_F_INDIRECT);
+    guest_start(g, f->blk, F_ALL_RW | GUEST_F_INDIRECT);
     guest_write(g, R_STATUS, 0);
     assert_true(guest_negotiate(g, g->dev, F_ALL_RW | GUEST_F_INDIRECT));
     guest_queue_setup(g, 0, 32);
@@ -519,7 +515,7 @@ static void test_rate(void **state)
         {{10580, 529}, {1000, 10}}, /* both, bytes decide */
     };
     for (size_t i = 0; i < 3; i++) {
-        blk_free(f->blk);
+        virtio_free(f->blk);
         make(f, false, limits[i][0], limits[i][1]);
         start(f);
         uint64_t data = pattern(g, 512, 1), s[3];
@@ -607,7 +603,7 @@ static void test_persist_while_full(void **state)
     struct err e = {0};
     guest_save(g, &p, &n);
     make_again(f, false);
-    assert_int_equal(guest_restore(g, blk_virtio(f->blk), p, n, &e), 0);
+    assert_int_equal(guest_restore(g, f->blk, p, n, &e), 0);
     guest_run(g);
     assert_int_equal(used_count(g), 1);
     assert_int_equal(status_at(g, s), OK);
@@ -619,17 +615,17 @@ static void test_restore_refuses(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
-    guest_start(g, blk_virtio(f->blk), 0);
+    guest_start(g, f->blk, 0);
     uint8_t *p;
     size_t n;
     struct err e = {0};
     guest_save(g, &p, &n);
     make_again(f, true);
-    assert_int_equal(guest_restore(g, blk_virtio(f->blk), p, n, &e), -EBADMSG);
+    assert_int_equal(guest_restore(g, f->blk, p, n, &e), -EBADMSG);
     assert_non_null(strstr(e.text, "not 67108864 (1)"));
     assert_int_equal(ftruncate(f->file, (off_t)DISK / 2), 0);
     make_again(f, false);
-    assert_int_equal(guest_restore(g, blk_virtio(f->blk), p, n, &e), -EBADMSG);
+    assert_int_equal(guest_restore(g, f->blk, p, n, &e), -EBADMSG);
     assert_non_null(strstr(e.text, "67108864 bytes"));
     free(p);
 }

@@ -25,7 +25,7 @@ enum { DEVICE_READY = 0, PORT_ADD = 1, PORT_READY = 3, PORT_OPEN = 6, PORT_NAME 
 
 struct fixture {
     struct guest g;
-    struct console *c;
+    struct virtio_dev *c;
     int host; /* our end of the link, or -1 */
     uint64_t control, out, in[GUEST_QUEUE_SIZE];
     unsigned added; /* receive buffers */
@@ -33,9 +33,8 @@ struct fixture {
 
 static void new_console(struct fixture *f)
 {
-    struct console_config config = {4, &f->g.mem, guest_irq(&f->g), f->g.loop};
     struct err e = {0};
-    assert_int_equal(console_new(&config, &f->c, &e), 0);
+    assert_int_equal(console_new(guest_place(&f->g, 4), &f->c, &e), 0);
 }
 
 static int set_up(void **state)
@@ -51,7 +50,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    console_free(f->c);
+    virtio_free(f->c);
     if (f->host >= 0)
         close(f->host);
     guest_done(&f->g);
@@ -128,7 +127,7 @@ static void tell(struct fixture *f, uint32_t id, uint16_t event, uint16_t value)
 
 static void start(struct fixture *f)
 {
-    guest_start(&f->g, console_virtio(f->c), MULTIPORT | GUEST_F_EVENT_IDX);
+    guest_start(&f->g, f->c, MULTIPORT | GUEST_F_EVENT_IDX);
     f->control = guest_alloc(&f->g, 64, 64);
     f->out = guest_alloc(&f->g, 1 << 20, 4096);
     for (unsigned i = 0; i < GUEST_QUEUE_SIZE; i++)
@@ -192,7 +191,7 @@ static void test_negotiate(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
-    g->dev = console_virtio(f->c);
+    g->dev = f->c;
     assert_int_equal(guest_read(g, R_DEVICE_ID), 3);
     guest_write(g, R_DEVICE_FEATURES_SEL, 0);
     assert_int_equal(guest_read(g, R_DEVICE_FEATURES), 0x30000000 | MULTIPORT);
@@ -546,9 +545,9 @@ static void renew(struct fixture *f)
     size_t n;
     struct err e = {0};
     guest_save(&f->g, &p, &n);
-    console_free(f->c);
+    virtio_free(f->c);
     new_console(f);
-    assert_int_equal(guest_restore(&f->g, console_virtio(f->c), p, n, &e), 0);
+    assert_int_equal(guest_restore(&f->g, f->c, p, n, &e), 0);
     free(p);
 }
 
@@ -593,7 +592,7 @@ static void test_persist_unlinked(void **state)
 static void test_persist_owed(void **state)
 {
     struct fixture *f = *state;
-    guest_start(&f->g, console_virtio(f->c), MULTIPORT);
+    guest_start(&f->g, f->c, MULTIPORT);
     f->control = guest_alloc(&f->g, 64, 64);
     link_up(f);
     tell(f, UINT32_MAX, DEVICE_READY, 1);

@@ -27,7 +27,7 @@ enum { RX = 0, TX = 1 };
 
 struct fixture {
     struct guest g;
-    struct net_dev *net;
+    struct virtio_dev *net;
     int peer;
     struct net_dev_config config;
 };
@@ -39,18 +39,14 @@ static void make_device(struct fixture *f)
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fd), 0);
     f->config.fd = fd[0];
     f->peer = fd[1];
-    assert_int_equal(net_dev_new(&f->config, &f->net, &e), 0);
+    assert_int_equal(net_dev_new(guest_place(&f->g, 2), &f->config, &f->net, &e), 0);
 }
 
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof *f);
     guest_init(&f->g, 16 << 20);
-    f->config = (struct net_dev_config){.slot = 2,
-                                        .mem = &f->g.mem,
-                                        .irq = guest_irq(&f->g),
-                                        .loop = f->g.loop,
-                                        .mac = {0x52, 0x54, 0, 0x12, 0x34, 0x56}};
+    f->config = (struct net_dev_config){.mac = {0x52, 0x54, 0, 0x12, 0x34, 0x56}};
     make_device(f);
     *state = f;
     return 0;
@@ -58,7 +54,7 @@ static int set_up(void **state)
 
 static void drop_device(struct fixture *f)
 {
-    net_dev_free(f->net);
+    virtio_free(f->net);
     close(f->peer);
     f->net = NULL;
 }
@@ -81,7 +77,7 @@ static int tear_down(void **state)
 
 static void start(struct fixture *f, uint64_t features)
 {
-    guest_start(&f->g, net_dev_virtio(f->net), features);
+    guest_start(&f->g, f->net, features);
 }
 
 static void run(struct fixture *f)
@@ -223,7 +219,7 @@ static void test_negotiate(void **state)
     struct fixture *f = *state;
     struct guest *g = &f->g;
     uint8_t mac[6];
-    g->dev = net_dev_virtio(f->net);
+    g->dev = f->net;
     assert_int_equal(guest_read(g, R_DEVICE_ID), 1);
     guest_write(g, R_DEVICE_FEATURES_SEL, 0);
     assert_int_equal(guest_read(g, R_DEVICE_FEATURES),
@@ -625,7 +621,7 @@ static void save_and_restore(struct fixture *f)
     f->config.mac[5]++;
     remake(f);
     f->config.mac[5]--;
-    assert_int_equal(guest_restore(&f->g, net_dev_virtio(f->net), saved, n, &e), 0);
+    assert_int_equal(guest_restore(&f->g, f->net, saved, n, &e), 0);
     free(saved);
 }
 
@@ -678,7 +674,7 @@ static void test_persist_refused(void **state)
     guest_save(&f->g, &saved, &n);
     saved[n - 1] ^= 1;
     remake(f);
-    assert_int_equal(guest_restore(&f->g, net_dev_virtio(f->net), saved, n, &e), -EBADMSG);
+    assert_int_equal(guest_restore(&f->g, f->net, saved, n, &e), -EBADMSG);
     free(saved);
 }
 
@@ -767,7 +763,7 @@ static void test_threads(void **state)
         guest_write(&f->g, R_STATUS, 0);
         (void)!send(f->peer, p, framed(p, i, 60), MSG_NOSIGNAL);
         net_dev_gate(f->net, i & 1);
-        assert_true(guest_negotiate(&f->g, net_dev_virtio(f->net), OFFERED));
+        assert_true(guest_negotiate(&f->g, f->net, OFFERED));
         for (unsigned q = RX; q <= TX; q++) { /* the rings of the first time, and nothing in them */
             guest_write(&f->g, R_QUEUE_SEL, q);
             guest_write(&f->g, R_QUEUE_NUM, GUEST_QUEUE_SIZE);

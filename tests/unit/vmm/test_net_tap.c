@@ -47,7 +47,7 @@ static char unavailable[200]; /* why there is no TAP device */
 
 struct fixture {
     struct guest g;
-    struct net_dev *net;
+    struct virtio_dev *net;
     unsigned flags; /* of the TAP device */
     int tap;        /* borrowed by tests, owned by the device */
     char name[IFNAMSIZ];
@@ -104,14 +104,9 @@ static int make(void **state, unsigned flags)
         return 0;
     interface_up(f);
     guest_init(&f->g, 16 << 20);
-    struct net_dev_config c = {.slot = 2,
-                               .mem = &f->g.mem,
-                               .irq = guest_irq(&f->g),
-                               .loop = f->g.loop,
-                               .backend = NET_BACKEND_TAP,
-                               .fd = f->tap};
+    struct net_dev_config c = {.backend = NET_BACKEND_TAP, .fd = f->tap};
     memcpy(c.mac, guest_mac, 6);
-    assert_int_equal(net_dev_new(&c, &f->net, &e), 0);
+    assert_int_equal(net_dev_new(guest_place(&f->g, 2), &c, &f->net, &e), 0);
     return 0;
 }
 
@@ -128,7 +123,7 @@ static int set_up_bare(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    net_dev_free(f->net);
+    virtio_free(f->net);
     if (f->tap >= 0)
         guest_done(&f->g);
     free(f);
@@ -155,7 +150,7 @@ static void rx_give(struct fixture *f)
 
 static void start(struct fixture *f, uint64_t features)
 {
-    guest_start(&f->g, net_dev_virtio(f->net), features);
+    guest_start(&f->g, f->net, features);
     for (unsigned i = 0; i < GUEST_QUEUE_SIZE; i++)
         rx_give(f);
 }
@@ -320,7 +315,7 @@ static void udp_to_guest(int s, const void *p, size_t n)
 
 static uint32_t offered(struct fixture *f)
 {
-    f->g.dev = net_dev_virtio(f->net);
+    f->g.dev = f->net;
     guest_write(&f->g, R_DEVICE_FEATURES_SEL, 0);
     return guest_read(&f->g, R_DEVICE_FEATURES) & ~(uint32_t)(GUEST_F_EVENT_IDX | GUEST_F_INDIRECT);
 }
@@ -489,14 +484,13 @@ static void test_not_a_tap(void **state)
     struct fixture *f = available(state);
     struct err e = {0};
     char name[IFNAMSIZ];
-    struct net_dev *n;
-    struct net_dev_config c = {
-        .mem = &f->g.mem, .irq = guest_irq(&f->g), .loop = f->g.loop, .backend = NET_BACKEND_TAP};
+    struct virtio_dev *n;
+    struct net_dev_config c = {.backend = NET_BACKEND_TAP};
     c.fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    assert_true(net_dev_new(&c, &n, &e) < 0);
+    assert_true(net_dev_new(guest_place(&f->g, 2), &c, &n, &e) < 0);
     close(c.fd);
     c.fd = tap_open(IFF_TUN | IFF_NO_PI, name);
-    assert_int_equal(net_dev_new(&c, &n, &e), -EINVAL);
+    assert_int_equal(net_dev_new(guest_place(&f->g, 2), &c, &n, &e), -EINVAL);
     close(c.fd);
 }
 

@@ -13,7 +13,7 @@
 
 struct fixture {
     struct guest g;
-    struct rng *rng;
+    struct virtio_dev *rng;
 };
 
 static int set_up(void **state)
@@ -21,7 +21,7 @@ static int set_up(void **state)
     struct fixture *f = calloc(1, sizeof *f);
     struct err e = {0};
     guest_init(&f->g, 16 << 20);
-    assert_int_equal(rng_new(3, &f->g.mem, guest_irq(&f->g), f->g.loop, &f->rng, &e), 0);
+    assert_int_equal(rng_new(guest_place(&f->g, 3), &f->rng, &e), 0);
     *state = f;
     return 0;
 }
@@ -29,7 +29,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    rng_free(f->rng);
+    virtio_free(f->rng);
     guest_done(&f->g);
     free(f);
     return 0;
@@ -47,7 +47,7 @@ static void test_negotiate(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
-    g->dev = rng_virtio(f->rng);
+    g->dev = f->rng;
     assert_int_equal(guest_read(g, R_DEVICE_ID), 4);
     assert_false(guest_negotiate(g, g->dev, 1)); /* it has no features of its own */
     assert_true(guest_negotiate(g, g->dev, GUEST_F_EVENT_IDX | GUEST_F_INDIRECT));
@@ -58,7 +58,7 @@ static void test_fill(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
-    guest_start(g, rng_virtio(f->rng), 0);
+    guest_start(g, f->rng, 0);
     unsigned interrupts = atomic_load(&g->interrupts);
     uint64_t a = guest_alloc(g, 4096, 4096), b = guest_alloc(g, 200, 1);
     guest_alloc(g, 64, 1);
@@ -82,7 +82,7 @@ static void test_limit(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
-    guest_start(g, rng_virtio(f->rng), GUEST_F_EVENT_IDX);
+    guest_start(g, f->rng, GUEST_F_EVENT_IDX);
     uint64_t a = guest_alloc(g, 1 << 20, 4096);
     guest_add(g, 0, (struct guest_buf[]){{a, 65000, true}, {a + (1 << 19), 1 << 19, true}}, 2);
     guest_kick(g, 0);
@@ -99,7 +99,7 @@ static void test_storm(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
-    guest_start(g, rng_virtio(f->rng), 0);
+    guest_start(g, f->rng, 0);
     uint64_t a = guest_alloc(g, 4096, 4096);
     for (int i = 0; i < 8; i++)
         guest_add(g, 0, &(struct guest_buf){a, 16, true}, 1);
@@ -121,14 +121,14 @@ static void test_broken(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
-    guest_start(g, rng_virtio(f->rng), 0);
+    guest_start(g, f->rng, 0);
     guest_add(g, 0, &(struct guest_buf){UINT64_C(0x100000000), 16, true}, 1);
     guest_kick(g, 0);
     guest_run(g);
     assert_int_equal(guest_read(g, R_STATUS), 15 | GUEST_NEEDS_RESET);
     assert_int_equal(guest_read(g, R_INTERRUPT_STATUS), 2);
     /* After a reset it is as new. */
-    guest_start(g, rng_virtio(f->rng), 0);
+    guest_start(g, f->rng, 0);
     test_fill(state);
 }
 
@@ -136,7 +136,7 @@ static void test_persist(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
-    guest_start(g, rng_virtio(f->rng), GUEST_F_EVENT_IDX | GUEST_F_INDIRECT);
+    guest_start(g, f->rng, GUEST_F_EVENT_IDX | GUEST_F_INDIRECT);
     uint64_t a = guest_alloc(g, 4096, 4096);
     guest_add(g, 0, &(struct guest_buf){a, 16, true}, 1);
     guest_kick(g, 0);
@@ -148,10 +148,10 @@ static void test_persist(void **state)
     uint8_t *p;
     size_t n;
     guest_save(g, &p, &n);
-    rng_free(f->rng);
+    virtio_free(f->rng);
     struct err e = {0};
-    assert_int_equal(rng_new(3, &g->mem, guest_irq(g), g->loop, &f->rng, &e), 0);
-    assert_int_equal(guest_restore(g, rng_virtio(f->rng), p, n, &e), 0);
+    assert_int_equal(rng_new(guest_place(g, 3), &f->rng, &e), 0);
+    assert_int_equal(guest_restore(g, f->rng, p, n, &e), 0);
     guest_run(g);
     assert_true(guest_used(g, 0, &head, &len));
     assert_int_equal(head, want);

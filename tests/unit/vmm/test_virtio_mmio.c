@@ -43,7 +43,7 @@ static void toy_reset(struct virtio_dev *d)
 static void toy_notify(struct virtio_dev *d, unsigned q)
 {
     struct virtq_chain c;
-    int r = virtq_pop(&d->queue[q], d->mem, &c);
+    int r = virtq_pop(&d->queue[q], d->at.mem, &c);
     toy_of(d)->notified[q]++;
     if (r < 0)
         virtio_needs_reset(d);
@@ -81,21 +81,18 @@ static const struct virtio_ops OPS = {
 
 struct fixture {
     struct guest g;
-    struct toy toy;
+    struct toy *toy;
 };
 
 static void new_toy(struct fixture *f, uint64_t features)
 {
     struct err e = {0};
-    f->toy = (struct toy){.dev = {.ops = &OPS,
-                                  .slot = SLOT,
-                                  .device_features = features,
-                                  .mem = &f->g.mem,
-                                  .irq = guest_irq(&f->g),
-                                  .loop = f->g.loop},
-                          .config = "012345678"};
-    assert_int_equal(virtio_init(&f->toy.dev, &e), 0);
-    f->g.dev = &f->toy.dev;
+    struct virtio_dev *d;
+    assert_int_equal(virtio_new(sizeof(struct toy), &OPS, guest_place(&f->g, SLOT), &d, &e), 0);
+    d->device_features = features;
+    f->toy = toy_of(d);
+    memcpy(f->toy->config, "012345678", sizeof f->toy->config);
+    f->g.dev = &f->toy->dev;
 }
 
 static int set_up(void **state)
@@ -110,7 +107,7 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    virtio_done(&f->toy.dev);
+    virtio_free(&f->toy->dev);
     guest_done(&f->g);
     free(f);
     return 0;
@@ -171,19 +168,19 @@ static void test_config(void **state)
     for (unsigned len = 1; len <= 8; len *= 2)
         for (unsigned at = 0; at + len <= 0x100; at++) {
             memset(got, 0, sizeof got);
-            virtio_mmio_ops.read(&f->toy.dev, 0x100 + at, got, len);
-            assert_memory_equal(got, at + len <= 10 ? f->toy.config + at : ones, len);
+            virtio_mmio_ops.read(&f->toy->dev, 0x100 + at, got, len);
+            assert_memory_equal(got, at + len <= 10 ? f->toy->config + at : ones, len);
         }
-    virtio_mmio_ops.write(&f->toy.dev, 0x107, "xy", 2);
-    virtio_mmio_ops.write(&f->toy.dev, 0x107, "abcd", 4); /* over the end: nothing of it */
-    virtio_mmio_ops.write(&f->toy.dev, 0x10a, "z", 1);
-    assert_string_equal((char *)f->toy.config, "0123456xy");
+    virtio_mmio_ops.write(&f->toy->dev, 0x107, "xy", 2);
+    virtio_mmio_ops.write(&f->toy->dev, 0x107, "abcd", 4); /* over the end: nothing of it */
+    virtio_mmio_ops.write(&f->toy->dev, 0x10a, "z", 1);
+    assert_string_equal((char *)f->toy->config, "0123456xy");
     uint32_t before = guest_read(&f->g, R_CONFIG_GENERATION);
-    virtio_config_changed(&f->toy.dev);
+    virtio_config_changed(&f->toy->dev);
     assert_int_not_equal(guest_read(&f->g, R_CONFIG_GENERATION), before);
     assert_int_equal(guest_read(&f->g, R_INTERRUPT_STATUS), 0); /* no driver yet */
-    guest_start(&f->g, &f->toy.dev, 0);
-    virtio_config_changed(&f->toy.dev);
+    guest_start(&f->g, &f->toy->dev, 0);
+    virtio_config_changed(&f->toy->dev);
     assert_int_equal(guest_read(&f->g, R_INTERRUPT_STATUS), 2);
     assert_int_equal(atomic_load(&f->g.interrupts), 1);
 }
@@ -218,20 +215,20 @@ static void test_features(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
-    assert_false(guest_negotiate(g, &f->toy.dev, 2));                 /* not offered */
-    assert_false(guest_negotiate(g, &f->toy.dev, UINT64_C(1) << 34)); /* packed ring */
+    assert_false(guest_negotiate(g, &f->toy->dev, 2));                 /* not offered */
+    assert_false(guest_negotiate(g, &f->toy->dev, UINT64_C(1) << 34)); /* packed ring */
     guest_write(g, R_STATUS, 15);
     assert_int_equal(guest_read(g, R_STATUS), 3);
-    assert_true(guest_negotiate(g, &f->toy.dev, 5));
-    assert_true(virtio_has(&f->toy.dev, 0));
-    assert_true(virtio_has(&f->toy.dev, 2));
-    assert_false(virtio_has(&f->toy.dev, 5));
+    assert_true(guest_negotiate(g, &f->toy->dev, 5));
+    assert_true(virtio_has(&f->toy->dev, 0));
+    assert_true(virtio_has(&f->toy->dev, 2));
+    assert_false(virtio_has(&f->toy->dev, 5));
     guest_write(g, R_DRIVER_FEATURES_SEL, 0); /* frozen now */
     guest_write(g, R_DRIVER_FEATURES, 0x20);
-    assert_false(virtio_has(&f->toy.dev, 5));
+    assert_false(virtio_has(&f->toy->dev, 5));
     guest_write(g, R_STATUS, 3); /* a bit is not taken back */
     assert_int_equal(guest_read(g, R_STATUS), 11);
-    assert_int_equal(f->toy.activated, 0);
+    assert_int_equal(f->toy->activated, 0);
 }
 
 static void test_queues_before_features(void **state)
@@ -248,39 +245,39 @@ static void test_queues_freeze(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
-    assert_true(guest_negotiate(g, &f->toy.dev, 0));
+    assert_true(guest_negotiate(g, &f->toy->dev, 0));
     guest_queue_setup(g, 0, 16);
-    struct virtq before = f->toy.dev.queue[0];
+    struct virtq before = f->toy->dev.queue[0];
     const uint32_t REGS[] = {R_QUEUE_NUM,        R_QUEUE_DESC,   R_QUEUE_DESC + 4,  R_QUEUE_DRIVER,
                              R_QUEUE_DRIVER + 4, R_QUEUE_DEVICE, R_QUEUE_DEVICE + 4};
     for (unsigned i = 0; i < ARRAY_LEN(REGS); i++)
         guest_write(g, REGS[i], 8);
-    assert_memory_equal(&before, &f->toy.dev.queue[0], sizeof before);
+    assert_memory_equal(&before, &f->toy->dev.queue[0], sizeof before);
     guest_write(g, R_QUEUE_READY, 0); /* not yet activated: may be done again */
     assert_int_equal(guest_read(g, R_QUEUE_READY), 0);
     guest_write(g, R_QUEUE_NUM, 8);
-    assert_int_equal(f->toy.dev.queue[0].size, 8);
+    assert_int_equal(f->toy->dev.queue[0].size, 8);
     guest_queue_setup(g, 0, 16);
     guest_write(g, R_STATUS, 15);
-    assert_int_equal(f->toy.activated, 1);
-    before = f->toy.dev.queue[0];
+    assert_int_equal(f->toy->activated, 1);
+    before = f->toy->dev.queue[0];
     for (unsigned q = 0; q < 3; q++) {
         guest_write(g, R_QUEUE_SEL, q);
         for (unsigned i = 0; i < ARRAY_LEN(REGS); i++)
             guest_write(g, REGS[i], 8);
         guest_write(g, R_QUEUE_READY, q != 0);
     }
-    assert_memory_equal(&before, &f->toy.dev.queue[0], sizeof before);
-    assert_false(f->toy.dev.queue[1].ready);
+    assert_memory_equal(&before, &f->toy->dev.queue[0], sizeof before);
+    assert_false(f->toy->dev.queue[1].ready);
     guest_write(g, R_STATUS, 15); /* again: nothing */
-    assert_int_equal(f->toy.activated, 1);
+    assert_int_equal(f->toy->activated, 1);
 }
 
 static void expect_impossible(struct fixture *f, uint32_t reg, uint32_t value)
 {
     struct guest *g = &f->g;
-    unsigned activated = f->toy.activated, interrupts = atomic_load(&g->interrupts);
-    assert_true(guest_negotiate(g, &f->toy.dev, 0));
+    unsigned activated = f->toy->activated, interrupts = atomic_load(&g->interrupts);
+    assert_true(guest_negotiate(g, &f->toy->dev, 0));
     guest_queue_setup(g, 1, 16);
     guest_write(g, R_QUEUE_READY, 0);
     guest_write(g, reg, value);
@@ -289,10 +286,10 @@ static void expect_impossible(struct fixture *f, uint32_t reg, uint32_t value)
     assert_int_equal(guest_read(g, R_STATUS), 15 | GUEST_NEEDS_RESET);
     assert_int_equal(guest_read(g, R_INTERRUPT_STATUS), 2);
     assert_int_equal(atomic_load(&g->interrupts), interrupts + 1);
-    assert_int_equal(f->toy.activated, activated);
+    assert_int_equal(f->toy->activated, activated);
     guest_kick(g, 1);
     guest_run(g);
-    assert_int_equal(f->toy.notified[1], 0);
+    assert_int_equal(f->toy->notified[1], 0);
 }
 
 static void test_impossible_queues(void **state)
@@ -313,45 +310,45 @@ static void test_reset(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
-    guest_start(g, &f->toy.dev, GUEST_F_EVENT_IDX);
+    guest_start(g, &f->toy->dev, GUEST_F_EVENT_IDX);
     guest_add(g, 0, &(struct guest_buf){0x8000, 8, true}, 1);
     guest_kick(g, 0);
     guest_run(g);
     assert_int_equal(guest_read(g, R_INTERRUPT_STATUS), 1);
-    unsigned resets = f->toy.resets;
+    unsigned resets = f->toy->resets;
     guest_write(g, R_STATUS, 0);
-    assert_int_equal(f->toy.resets, resets + 1);
+    assert_int_equal(f->toy->resets, resets + 1);
     assert_int_equal(guest_read(g, R_STATUS), 0);
     assert_int_equal(guest_read(g, R_INTERRUPT_STATUS), 0);
-    assert_false(f->toy.dev.active);
+    assert_false(f->toy->dev.active);
     guest_write(g, R_QUEUE_SEL, 0);
     assert_int_equal(guest_read(g, R_QUEUE_READY), 0);
-    unsigned notified = f->toy.notified[0];
+    unsigned notified = f->toy->notified[0];
     guest_kick(g, 0);
     guest_run(g);
-    assert_int_equal(f->toy.notified[0], notified);
-    guest_start(g, &f->toy.dev, 0);
-    assert_int_equal(f->toy.activated, 2);
+    assert_int_equal(f->toy->notified[0], notified);
+    guest_start(g, &f->toy->dev, 0);
+    assert_int_equal(f->toy->activated, 2);
 }
 
 static void test_interrupts(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
-    guest_start(g, &f->toy.dev, 0);
+    guest_start(g, &f->toy->dev, 0);
     uint64_t buf = guest_alloc(g, 64, 64);
     guest_add(g, 1, &(struct guest_buf){buf, 8, true}, 1);
     guest_kick(g, 1);
     guest_run(g);
     assert_int_equal(guest_read(g, R_INTERRUPT_STATUS), 1);
     /* Acknowledging must not need the lock: a request may hold it for long. */
-    pthread_mutex_lock(&f->toy.dev.lock);
-    virtio_config_changed(&f->toy.dev);
+    pthread_mutex_lock(&f->toy->dev.lock);
+    virtio_config_changed(&f->toy->dev);
     assert_int_equal(guest_read(g, R_INTERRUPT_STATUS), 3);
     guest_write(g, R_INTERRUPT_ACK, 1);
     assert_int_equal(guest_read(g, R_INTERRUPT_STATUS), 2);
     guest_kick(g, 0);
-    pthread_mutex_unlock(&f->toy.dev.lock);
+    pthread_mutex_unlock(&f->toy->dev.lock);
     guest_write(g, R_INTERRUPT_ACK, 0xfffffffe);
     assert_int_equal(guest_read(g, R_INTERRUPT_STATUS), 0);
 }
@@ -360,48 +357,48 @@ static void test_notifications(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
-    assert_true(guest_negotiate(g, &f->toy.dev, 0));
+    assert_true(guest_negotiate(g, &f->toy->dev, 0));
     guest_queue_setup(g, 0, 16);
     guest_kick(g, 0);
     guest_run(g);
-    assert_int_equal(f->toy.notified[0], 0); /* too early */
+    assert_int_equal(f->toy->notified[0], 0); /* too early */
     guest_write(g, R_STATUS, 15);
     guest_run(g);
-    assert_int_equal(f->toy.notified[0], 1); /* but not forgotten */
+    assert_int_equal(f->toy->notified[0], 1); /* but not forgotten */
     for (uint32_t q = 1; q < 40; q++)
         guest_kick(g, q); /* queue 1 is not ready, the others are none */
     guest_kick(g, UINT32_MAX);
     assert_int_equal(guest_run(g), 1);
-    assert_int_equal(f->toy.notified[1], 0);
+    assert_int_equal(f->toy->notified[1], 0);
     for (int i = 0; i < 100000; i++)
         guest_kick(g, 0); /* a storm is one call */
     assert_int_equal(guest_run(g), 1);
-    assert_int_equal(f->toy.notified[0], 2);
+    assert_int_equal(f->toy->notified[0], 2);
     uint64_t one = 1; /* as KVM does for an ioeventfd */
-    assert_int_equal(write(virtio_notify_fd(&f->toy.dev, 0), &one, 8), 8);
+    assert_int_equal(write(virtio_notify_fd(&f->toy->dev, 0), &one, 8), 8);
     guest_run(g);
-    assert_int_equal(f->toy.notified[0], 3);
+    assert_int_equal(f->toy->notified[0], 3);
 }
 
 static void test_broken_ring(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
-    guest_start(g, &f->toy.dev, 0);
+    guest_start(g, &f->toy->dev, 0);
     guest_offer(g, 0, 999);
     guest_kick(g, 0);
     guest_run(g);
     assert_int_equal(guest_read(g, R_STATUS), 15 | GUEST_NEEDS_RESET);
     assert_int_equal(guest_read(g, R_INTERRUPT_STATUS), 2);
-    unsigned interrupts = atomic_load(&g->interrupts), notified = f->toy.notified[1];
-    virtio_needs_reset(&f->toy.dev); /* once is enough */
+    unsigned interrupts = atomic_load(&g->interrupts), notified = f->toy->notified[1];
+    virtio_needs_reset(&f->toy->dev); /* once is enough */
     guest_kick(g, 1);
     guest_run(g);
     assert_int_equal(atomic_load(&g->interrupts), interrupts);
-    assert_int_equal(f->toy.notified[1], notified); /* the other queue rests, too */
+    assert_int_equal(f->toy->notified[1], notified); /* the other queue rests, too */
     guest_write(g, R_STATUS, 15);
     assert_int_equal(guest_read(g, R_STATUS), 15 | GUEST_NEEDS_RESET);
-    guest_start(g, &f->toy.dev, 0);
+    guest_start(g, &f->toy->dev, 0);
     uint64_t buf = guest_alloc(g, 64, 64);
     guest_add(g, 1, &(struct guest_buf){buf, 8, true}, 1);
     guest_kick(g, 1);
@@ -425,7 +422,7 @@ static void test_reset_under_way(void **state)
     pthread_t t;
     assert_int_equal(pthread_create(&t, NULL, loop_thread, g->loop), 0);
     for (int i = 0; i < 1000; i++) {
-        assert_true(guest_negotiate(g, &f->toy.dev, 0));
+        assert_true(guest_negotiate(g, &f->toy->dev, 0));
         guest_queue_setup(g, 0, 16);
         guest_queue_setup(g, 1, 64);
         guest_write(g, R_STATUS, 15);
@@ -436,7 +433,7 @@ static void test_reset_under_way(void **state)
     }
     ev_stop(g->loop);
     pthread_join(t, NULL);
-    assert_int_equal(f->toy.activated, 1000);
+    assert_int_equal(f->toy->activated, 1000);
     assert_int_equal(guest_read(g, R_STATUS), 15);
 }
 
@@ -444,7 +441,7 @@ static uint8_t *save(struct fixture *f, size_t *n)
 {
     uint8_t *p;
     guest_save(&f->g, &p, n);
-    virtio_done(&f->toy.dev);
+    virtio_free(&f->toy->dev);
     return p;
 }
 
@@ -452,7 +449,7 @@ static void test_persist(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
-    guest_start(g, &f->toy.dev, GUEST_F_EVENT_IDX | 4);
+    guest_start(g, &f->toy->dev, GUEST_F_EVENT_IDX | 4);
     uint64_t buf = guest_alloc(g, 64, 64);
     for (int i = 0; i < 20; i++) { /* past the ring's end */
         uint16_t head;
@@ -462,7 +459,7 @@ static void test_persist(void **state)
         guest_run(g);
         assert_true(guest_used(g, 0, &head, &len));
     }
-    virtio_config_changed(&f->toy.dev);
+    virtio_config_changed(&f->toy->dev);
     guest_write(g, R_QUEUE_SEL, 1);
     guest_write(g, R_DRIVER_FEATURES_SEL, 1);
     uint16_t want = guest_add(g, 1, &(struct guest_buf){buf, 8, true}, 1), head;
@@ -471,14 +468,14 @@ static void test_persist(void **state)
     uint8_t *p = save(f, &n);
     new_toy(f, 0x25);
     struct err e = {0};
-    assert_int_equal(guest_restore(g, &f->toy.dev, p, n, &e), 0);
+    assert_int_equal(guest_restore(g, &f->toy->dev, p, n, &e), 0);
     assert_int_equal(guest_read(g, R_STATUS), 15);
     assert_int_equal(guest_read(g, R_INTERRUPT_STATUS), 3);
     assert_int_equal(guest_read(g, R_CONFIG_GENERATION), generation);
-    assert_int_equal(f->toy.dev.regs.queue_sel, 1);
-    assert_true(virtio_has(&f->toy.dev, 2));
-    assert_true(f->toy.dev.queue[1].event_idx);
-    assert_false(f->toy.dev.queue[1].indirect);
+    assert_int_equal(f->toy->dev.regs.queue_sel, 1);
+    assert_true(virtio_has(&f->toy->dev, 2));
+    assert_true(f->toy->dev.queue[1].event_idx);
+    assert_false(f->toy->dev.queue[1].indirect);
     guest_run(g); /* every queue looks again by itself */
     assert_true(guest_used(g, 1, &head, &len));
     assert_int_equal(head, want);
@@ -496,26 +493,26 @@ static void test_persist_other_states(void **state)
     struct guest *g = &f->g;
     struct err e = {0};
     size_t n;
-    assert_true(guest_negotiate(g, &f->toy.dev, 0));
+    assert_true(guest_negotiate(g, &f->toy->dev, 0));
     guest_queue_setup(g, 0, 16);
     uint8_t *p = save(f, &n);
     new_toy(f, 0x25);
-    assert_int_equal(guest_restore(g, &f->toy.dev, p, n, &e), 0);
+    assert_int_equal(guest_restore(g, &f->toy->dev, p, n, &e), 0);
     free(p);
     assert_int_equal(guest_read(g, R_STATUS), 11);
     guest_queue_setup(g, 1, 16);
     guest_write(g, R_STATUS, 15);
-    assert_true(f->toy.dev.active);
+    assert_true(f->toy->dev.active);
     guest_offer(g, 0, 999);
     guest_kick(g, 0);
     guest_run(g);
     p = save(f, &n);
     new_toy(f, 0x25);
-    assert_int_equal(guest_restore(g, &f->toy.dev, p, n, &e), 0);
+    assert_int_equal(guest_restore(g, &f->toy->dev, p, n, &e), 0);
     free(p);
     assert_int_equal(guest_read(g, R_STATUS), 15 | GUEST_NEEDS_RESET);
-    assert_false(f->toy.dev.active);
-    guest_start(g, &f->toy.dev, 0);
+    assert_false(f->toy->dev.active);
+    guest_start(g, &f->toy->dev, 0);
 }
 
 /* What virtio_save() wrote, changed before the reader sees it: refused, and the device is new. */
@@ -528,10 +525,10 @@ static void refuse_state(struct fixture *f, const uint8_t *p, size_t n, size_t o
     assert_int_equal(r.section[0].type, STATE_VIRTIO);
     assert_true(offset < r.section[0].n);
     r.data[(size_t)(r.section[0].p - r.data) + offset] = value;
-    assert_int_equal(virtio_restore(&f->toy.dev, &r, &e), -EBADMSG);
+    assert_int_equal(virtio_restore(&f->toy->dev, &r, &e), -EBADMSG);
     assert_string_not_equal(e.text, "");
     assert_int_equal(guest_read(&f->g, R_STATUS), 0);
-    assert_false(f->toy.dev.active);
+    assert_false(f->toy->dev.active);
     state_reader_done(&r);
 }
 
@@ -539,7 +536,7 @@ static void test_hostile_state(void **state)
 {
     struct fixture *f = *state;
     size_t n;
-    guest_start(&f->g, &f->toy.dev, 0);
+    guest_start(&f->g, &f->toy->dev, 0);
     uint8_t *p = save(f, &n);
     new_toy(f, 0x25);
     refuse_state(f, p, n, 0, 43);        /* device id */
@@ -552,7 +549,7 @@ static void test_hostile_state(void **state)
     refuse_state(f, p, n, 48 + 24, 24);  /* size no power of two */
     refuse_state(f, p, n, 48 + 24, 128); /* too large for this device */
     struct err e = {0};
-    assert_int_equal(guest_restore(&f->g, &f->toy.dev, p, n, &e), 0);
+    assert_int_equal(guest_restore(&f->g, &f->toy->dev, p, n, &e), 0);
     free(p);
 }
 
@@ -561,10 +558,10 @@ static void test_features_gone(void **state)
     struct fixture *f = *state;
     size_t n;
     struct err e = {0};
-    guest_start(&f->g, &f->toy.dev, 0x21);
+    guest_start(&f->g, &f->toy->dev, 0x21);
     uint8_t *p = save(f, &n);
     new_toy(f, 1);
-    assert_int_equal(guest_restore(&f->g, &f->toy.dev, p, n, &e), -EBADMSG);
+    assert_int_equal(guest_restore(&f->g, &f->toy->dev, p, n, &e), -EBADMSG);
     assert_non_null(strstr(e.text, "0x20"));
     free(p);
 }
