@@ -2,8 +2,7 @@
 /*
  * Theory of operation. What the guest gives away, page by page (inflate) or in free ranges
  * (reporting), is dropped with MADV_DONTNEED; it comes back by being touched, so deflating needs no
- * work here. Statistics: the guest's buffer stays in its queue, read but not taken, until
- * balloon_stats() gives it back, which asks the guest for a fresh one.
+ * work here. The guest's statistics are not asked for: nobody would read them.
  *
  * What a dropped page reads as. RAM is a private mapping of nothing or of a snapshot's memory and
  * pages files; dropped pages are zero in the first case and the snapshot's old contents in the
@@ -30,11 +29,10 @@
 
 #include "vmm/le.h"
 
-enum { INFLATE = 0, DEFLATE = 1, STATS = 2, QUEUES = 5 };
+enum { INFLATE = 0, DEFLATE = 1, QUEUES = 5 };
 
 #define PFNS_MAX 1024u
 #define CHAINS_MAX 64u
-#define TAGS_MAX 64u
 #define STATE_VERSION 1u
 #define BIT(feature) (UINT64_C(1) << (feature))
 
@@ -50,15 +48,8 @@ struct saved { /* section STATE_BALLOON */
 struct balloon {
     struct virtio_dev virtio;
     struct saved s;
-    uint64_t stat[VIRTIO_BALLOON_S_NR]; /* by tag; 0 = not told */
     struct virtq_chain chain;
 };
-
-struct stat_entry { /* §5.5.6.4: packed */
-    struct le16 tag;
-    struct le64 value;
-};
-_Static_assert(sizeof(struct stat_entry) == 10, "as in the specification");
 
 static struct balloon *of(struct virtio_dev *d)
 {
@@ -125,17 +116,11 @@ static void report(struct balloon *b)
 
 /* ---- queues ---- */
 
-static bool is_stats(const struct balloon *b, unsigned queue)
-{
-    return queue == STATS && virtio_has(&b->virtio, VIRTIO_BALLOON_F_STATS_VQ);
-}
-
 /* The reporting queue is number 4 by §5.5.2, but Linux leaves no gaps for queues whose features are
- * not negotiated: 3, or 2. Nothing else could be there. */
+ * not negotiated: 2. Nothing else could be there. */
 static bool is_reporting(const struct balloon *b, unsigned queue)
 {
-    return queue >= STATS && !is_stats(b, queue) &&
-           virtio_has(&b->virtio, VIRTIO_BALLOON_F_REPORTING);
+    return queue > DEFLATE && virtio_has(&b->virtio, VIRTIO_BALLOON_F_REPORTING);
 }
 
 static void take_chain(struct balloon *b, unsigned queue)
@@ -147,77 +132,32 @@ static void take_chain(struct balloon *b, unsigned queue)
     virtq_push(&b->virtio.queue[queue], &b->chain, 0);
 }
 
-static void serve(struct balloon *b, unsigned queue)
+static void balloon_notify(struct virtio_dev *d, unsigned queue)
 {
-    struct virtq *q = &b->virtio.queue[queue];
+    struct balloon *b = of(d);
+    struct virtq *q = &d->queue[queue];
     unsigned budget = CHAINS_MAX;
     int r = 1;
     virtq_disable_notify(q);
     while (r > 0 && budget--) {
-        r = virtq_pop(q, b->virtio.at.mem, &b->chain);
+        r = virtq_pop(q, d->at.mem, &b->chain);
         if (r > 0)
             take_chain(b, queue);
         else if (r == 0)
             r = virtq_enable_notify(q);
     }
-    virtio_signal(&b->virtio, queue);
+    virtio_signal(d, queue);
     if (r < 0)
-        virtio_needs_reset(&b->virtio);
+        virtio_needs_reset(d);
     if (r > 0)
-        virtio_kick(&b->virtio, queue); /* the others' turn, then again */
-}
-
-static void parse_stats(struct balloon *b)
-{
-    struct stat_entry entry[TAGS_MAX];
-    uint32_t n = virtq_read(&b->chain, 0, entry, sizeof entry) / (uint32_t)sizeof *entry;
-    for (uint32_t i = 0; i < n; i++) {
-        unsigned tag = le16_get(&entry[i].tag);
-        if (tag < VIRTIO_BALLOON_S_NR)
-            b->stat[tag] = le64_get(&entry[i].value);
-    }
-}
-
-static void read_stats(struct balloon *b)
-{
-    struct virtq *q = &b->virtio.queue[STATS];
-    int r = virtq_pop(q, b->virtio.at.mem, &b->chain);
-    if (r < 0)
-        virtio_needs_reset(&b->virtio);
-    if (r <= 0)
-        return;
-    parse_stats(b);
-    virtq_unpop(q);
-}
-
-/* Gives the buffer back. The notification that the next one brings must be asked for behind this
- * one, not before. */
-static void ask_stats(struct balloon *b)
-{
-    struct virtq *q = &b->virtio.queue[STATS];
-    if (!b->virtio.active || !is_stats(b, STATS) || virtq_pop(q, b->virtio.at.mem, &b->chain) <= 0)
-        return;
-    virtq_push(q, &b->chain, 0);
-    (void)virtq_enable_notify(q); /* another one waits already: it is read when it is asked for */
-    virtio_signal(&b->virtio, STATS);
-}
-
-static void balloon_notify(struct virtio_dev *d, unsigned queue)
-{
-    struct balloon *b = of(d);
-    if (is_stats(b, queue))
-        read_stats(b);
-    else
-        serve(b, queue);
+        virtio_kick(d, queue); /* the others' turn, then again */
 }
 
 /* ---- the rest of the device ---- */
 
 static void balloon_reset(struct virtio_dev *d)
 {
-    struct balloon *b = of(d);
-    le32_put(&b->s.config.actual, 0); /* the driver owns all pages again */
-    memset(b->stat, 0, sizeof b->stat);
+    le32_put(&of(d)->s.config.actual, 0); /* the driver owns all pages again */
 }
 
 static void balloon_config_read(struct virtio_dev *d, uint32_t offset, void *p, uint32_t len)
@@ -262,9 +202,8 @@ int balloon_new(struct virtio_place at, struct virtio_dev **ret, struct err *e)
 {
     int r = virtio_new(sizeof(struct balloon), &balloon_ops, at, ret, e);
     if (r == 0)
-        (*ret)->device_features = BIT(VIRTIO_BALLOON_F_STATS_VQ) |
-                                  BIT(VIRTIO_BALLOON_F_DEFLATE_ON_OOM) |
-                                  BIT(VIRTIO_BALLOON_F_REPORTING);
+        (*ret)->device_features =
+            BIT(VIRTIO_BALLOON_F_DEFLATE_ON_OOM) | BIT(VIRTIO_BALLOON_F_REPORTING);
     return r;
 }
 
@@ -286,10 +225,6 @@ void balloon_stats(struct virtio_dev *d, struct balloon_stats *ret)
         .target_pages = le32_get(&b->s.config.target),
         .actual_pages = le32_get(&b->s.config.actual),
         .reported_bytes = b->s.reported,
-        .free_bytes = b->stat[VIRTIO_BALLOON_S_MEMFREE],
-        .available_bytes = b->stat[VIRTIO_BALLOON_S_AVAIL],
-        .total_bytes = b->stat[VIRTIO_BALLOON_S_MEMTOT],
     };
-    ask_stats(b);
     pthread_mutex_unlock(&b->virtio.lock);
 }

@@ -16,7 +16,7 @@ static struct virtio_dev *renew(struct device_script *s)
     return balloon;
 }
 
-/* Empty: the statistics are asked for; a number: the target. */
+/* A number: the target; empty: the counters. */
 static void host(struct device_script *s UNUSED, const uint8_t *p, size_t n)
 {
     struct balloon_stats stats;

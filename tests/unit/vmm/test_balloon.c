@@ -19,10 +19,9 @@
 #include "vmm/virtio/balloon.h"
 
 #define BIT(n) (UINT64_C(1) << (n))
-#define STATS_VQ BIT(VIRTIO_BALLOON_F_STATS_VQ)
 #define REPORTING BIT(VIRTIO_BALLOON_F_REPORTING)
-#define OFFERED (STATS_VQ | REPORTING | BIT(VIRTIO_BALLOON_F_DEFLATE_ON_OOM))
-enum { INFLATE = 0, DEFLATE = 1, STATS = 2, REPORT = 3 };
+#define OFFERED (REPORTING | BIT(VIRTIO_BALLOON_F_DEFLATE_ON_OOM))
+enum { INFLATE = 0, DEFLATE = 1, REPORT = 2 };
 #define AREA (UINT64_C(4) << 20) /* pages to give away begin here */
 
 struct fixture {
@@ -144,6 +143,7 @@ static void test_negotiate(void **state)
                      OFFERED | GUEST_F_INDIRECT | GUEST_F_EVENT_IDX);
     assert_false(guest_negotiate(g, g->dev, BIT(VIRTIO_BALLOON_F_PAGE_POISON)));
     assert_false(guest_negotiate(g, g->dev, BIT(VIRTIO_BALLOON_F_FREE_PAGE_HINT)));
+    assert_false(guest_negotiate(g, g->dev, BIT(VIRTIO_BALLOON_F_STATS_VQ)));
     assert_true(guest_negotiate(g, g->dev, OFFERED));
 }
 
@@ -283,13 +283,13 @@ static void test_report(void **state)
     struct fixture *f = *state;
     report_in(f, OFFERED, REPORT);
     report_in(f, OFFERED, 4);
-    report_in(f, REPORTING, 2);
+    report_in(f, REPORTING, REPORT);
 }
 
 static void test_report_not_negotiated(void **state)
 {
     struct fixture *f = *state;
-    start(f, STATS_VQ);
+    start(f, 0);
     touch(f, AREA, 1);
     guest_add(&f->g, REPORT, &(struct guest_buf){AREA, 4096, true}, 1);
     guest_kick(&f->g, REPORT);
@@ -350,90 +350,6 @@ static void test_target(void **state)
     assert_int_equal(s.target_pages, (16 << 20) / 4096);
 }
 
-/* ---- statistics ---- */
-
-struct stat_entry {
-    struct le16 tag;
-    struct le64 value;
-};
-
-static void add_stats(struct fixture *f, uint64_t free_bytes, uint16_t other_tag, uint32_t cut)
-{
-    struct stat_entry *s;
-    uint64_t at = guest_alloc(&f->g, 4 * sizeof *s, 2);
-    s = guest_at(&f->g, at, 4 * sizeof *s);
-    le16_put(&s[0].tag, VIRTIO_BALLOON_S_MEMFREE);
-    le64_put(&s[0].value, free_bytes);
-    le16_put(&s[1].tag, other_tag);
-    le64_put(&s[1].value, 77);
-    le16_put(&s[2].tag, VIRTIO_BALLOON_S_MEMTOT);
-    le64_put(&s[2].value, 16 << 20);
-    le16_put(&s[3].tag, VIRTIO_BALLOON_S_AVAIL);
-    le64_put(&s[3].value, 2 * free_bytes);
-    guest_add(&f->g, STATS, &(struct guest_buf){at, (uint32_t)(4 * sizeof *s) - cut, false}, 1);
-}
-
-static void stats_with(struct fixture *f, uint64_t features)
-{
-    struct balloon_stats s;
-    start(f, features);
-    balloon_stats(f->b, &s); /* nothing yet */
-    assert_int_equal(s.free_bytes, 0);
-    add_stats(f, 1000, 65535, 0);
-    guest_kick(&f->g, STATS);
-    run(f);
-    assert_int_equal(used(f, STATS), 0); /* kept until more is wanted */
-    for (unsigned round = 1; round < 40; round++) {
-        unsigned interrupts = atomic_load(&f->g.interrupts);
-        balloon_stats(f->b, &s);
-        assert_int_equal(s.free_bytes, 1000 * round);
-        assert_int_equal(s.available_bytes, 2000 * round);
-        assert_int_equal(s.total_bytes, 16 << 20);
-        assert_int_equal(used(f, STATS), 1);
-        if (!(features & GUEST_F_EVENT_IDX)) /* the test's driver moves no used_event */
-            assert_int_equal(atomic_load(&f->g.interrupts), interrupts + 1);
-        balloon_stats(f->b, &s); /* asked already */
-        assert_int_equal(used(f, STATS), 0);
-        add_stats(f, 1000 * (round + 1), VIRTIO_BALLOON_S_NR, 0);
-        guest_kick(&f->g, STATS);
-        run(f);
-        f->g.next_free -= 40;
-    }
-}
-
-static void test_stats(void **state)
-{
-    struct fixture *f = *state;
-    stats_with(f, OFFERED);
-    stats_with(f, OFFERED | GUEST_F_EVENT_IDX);
-}
-
-static void test_stats_malformed(void **state)
-{
-    struct fixture *f = *state;
-    struct balloon_stats s;
-    start(f, OFFERED);
-    add_stats(f, 1000, 0, 1); /* the last entry is cut: not taken */
-    guest_add(&f->g, STATS, &(struct guest_buf){AREA, 1 << 20, true}, 1);
-    guest_add(&f->g, STATS, &(struct guest_buf){AREA, 1 << 20, false}, 1); /* more than TAGS_MAX */
-    guest_kick(&f->g, STATS);
-    run(f);
-    balloon_stats(f->b, &s);
-    assert_int_equal(s.free_bytes, 1000);
-    assert_int_equal(s.available_bytes, 0);
-    for (unsigned i = 0; i < 4; i++)
-        balloon_stats(f->b, &s);
-    assert_int_equal(used(f, STATS), 3);
-    guest_add(&f->g, STATS, &(struct guest_buf){UINT64_C(1) << 40, 10, false}, 1);
-    guest_kick(&f->g, STATS);
-    run(f);
-    assert_true(guest_read(&f->g, R_STATUS) & GUEST_NEEDS_RESET);
-    balloon_stats(f->b, &s);
-    start(f, REPORTING); /* without the queue */
-    balloon_stats(f->b, &s);
-    assert_int_equal(s.free_bytes, 0);
-}
-
 /* ---- persistence ---- */
 
 static void test_persist(void **state)
@@ -446,9 +362,6 @@ static void test_persist(void **state)
     report_in(f, OFFERED, REPORT);
     balloon_set_target(f->b, 1000);
     guest_write(&f->g, R_CONFIG + 4, 900);
-    add_stats(f, 1000, 0, 0);
-    guest_kick(&f->g, STATS);
-    run(f);
     guest_save(&f->g, &saved, &n);
     virtio_free(f->b);
     make_device(f);
@@ -458,8 +371,6 @@ static void test_persist(void **state)
     assert_int_equal(s.target_pages, 1000);
     assert_int_equal(s.actual_pages, 900);
     assert_int_equal(s.reported_bytes, 25 * 4096);
-    assert_int_equal(s.free_bytes, 1000); /* the buffer was still in the queue */
-    assert_int_equal(used(f, STATS), 1);
     assert_int_equal(config32(f, 0), 1000);
     give(f, INFLATE, &(uint32_t){pfn_of(AREA) + 40}, 1);
     assert_int_equal(resident(f, AREA + 40 * 4096, 1), 0);
@@ -482,8 +393,6 @@ int main(void)
         TEST(test_report_not_negotiated),
         TEST(test_file_backed),
         TEST(test_target),
-        TEST(test_stats),
-        TEST(test_stats_malformed),
         TEST(test_persist),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
