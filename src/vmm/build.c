@@ -177,9 +177,9 @@ static int start_threads(struct machine *m, struct err *e)
     if (r == 0)
         r = start_pager(m, e);
     if (r == 0)
-        r = machine_thread(&m->io_thread, io_main, m, e);
+        r = machine_thread(io_main, m, e);
     if (r == 0)
-        r = machine_thread(&m->disk_thread, disk_main, m, e);
+        r = machine_thread(disk_main, m, e);
     m->threads_started = r == 0;
     return r;
 }
@@ -261,10 +261,8 @@ int machine_memory(struct machine *m, const struct monitor_memory *c, int *fd, s
 static void on_full(void *arg, bool full)
 {
     struct machine *m = arg;
-    uint64_t one = 1;
     atomic_fetch_add(&m->stuck, full ? 1u : UINT32_MAX);
-    if (write(m->wake, &one, sizeof one) < 0)
-        return; /* the counter is full: the control thread will look anyway */
+    machine_wake(m);
 }
 
 static struct rate_limit limit_of(struct monitor_rate r)

@@ -10,7 +10,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -80,25 +79,15 @@ static int find_pages(struct machine *m, bool all, struct page_set *ret, struct 
     return r < 0 ? r : pages_scan(&m->mem, m->pagemap, what, &m->mapped, ret, e);
 }
 
-static int file_bytes(int fd, uint64_t *ret, struct err *e)
-{
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return err_set_errno(e, errno, "state file");
-    *ret = (uint64_t)st.st_size;
-    return 0;
-}
-
 static int write_files(struct machine *m, struct state_writer *w, const struct page_set *pages,
                        const int *fds, struct monitor_saved *ret, struct err *e)
 {
     struct pages_result p;
     int r = state_writer_finish(w, fds[0], e);
     if (r == 0)
-        r = file_bytes(fds[0], &ret->state_bytes, e);
-    if (r == 0)
         r = pages_write(&m->mem, pages, fds[1], &p, e);
     if (r == 0) {
+        ret->state_bytes = w->len;
         ret->pages = p.pages;
         ret->pages_bytes = p.bytes;
     }
@@ -176,11 +165,8 @@ static pid_t copy_process(void)
 static int wait_for_copy(struct machine *m, pid_t pid, struct monitor_saved *ret, struct err *e)
 {
     int status;
-    pid_t r;
-    do
-        r = (pid_t)syscall(SYS_wait4, pid, &status, 0, NULL);
-    while (r < 0 && errno == EINTR);
-    struct saved_result *out = m->child_result;
+    const struct saved_result *out = m->child_result;
+    pid_t r = (pid_t)TEMP_FAILURE_RETRY(syscall(SYS_wait4, pid, &status, 0, NULL));
     if (r != pid || !WIFEXITED(status))
         return err_set(e, EIO, "the copy of the machine ended before it was written");
     if (out->code < 0)

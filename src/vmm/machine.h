@@ -33,11 +33,10 @@
 struct vcpus { /* vcpus.c */
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    bool run, stop; /* what the threads shall do */
+    bool run; /* what the threads shall do */
     unsigned parked;
     unsigned n;
     struct vcpu_thread {
-        pthread_t thread;
         struct kvm_vcpu *vcpu;
         struct machine *machine;
     } thread[KVM_VCPUS_MAX];
@@ -63,7 +62,6 @@ struct machine {
     struct vcpus vcpus;
 
     struct ev_loop *io, *disk; /* owned */
-    pthread_t io_thread, disk_thread;
     bool threads_started;
     bool quiet; /* the device threads are parked */
 
@@ -127,6 +125,9 @@ bool vcpus_hang(struct machine *m);
 bool vcpus_take_end(struct machine *m, enum monitor_event *ret, char text[200]);
 /* Any thread: the machine has ended; its vCPUs will not run again. */
 void machine_note_end(struct machine *m, enum monitor_event event, const char *text);
-int machine_thread(pthread_t *ret, void *(*main)(void *), void *arg, struct err *e) MUST_CHECK;
+/* Any thread: there is something for the control thread to look at. */
+void machine_wake(struct machine *m);
+/* A thread that lives as long as the process. */
+int machine_thread(void *(*main)(void *), void *arg, struct err *e) MUST_CHECK;
 
 #endif

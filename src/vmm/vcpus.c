@@ -24,9 +24,14 @@ static void note_end(struct machine *m, enum vcpu_exit why, const char *text)
     machine_note_end(m, events[why], text);
 }
 
-void machine_note_end(struct machine *m, enum monitor_event event, const char *text)
+void machine_wake(struct machine *m)
 {
     uint64_t one = 1;
+    (void)!write(m->wake, &one, sizeof one); /* full is readable, too */
+}
+
+void machine_note_end(struct machine *m, enum monitor_event event, const char *text)
+{
     pthread_mutex_lock(&m->vcpus.lock);
     if (!m->vcpus.ended) {
         m->vcpus.ended = true;
@@ -35,22 +40,18 @@ void machine_note_end(struct machine *m, enum monitor_event event, const char *t
     }
     m->vcpus.run = false;
     pthread_mutex_unlock(&m->vcpus.lock);
-    if (write(m->wake, &one, sizeof one) < 0)
-        return; /* the counter is full: the control thread will look anyway */
+    machine_wake(m);
 }
 
-/* Until the machine runs; false when the thread shall end. */
-static bool wait_for_run(struct vcpus *v)
+static void wait_for_run(struct vcpus *v)
 {
     pthread_mutex_lock(&v->lock);
     v->parked++;
     pthread_cond_broadcast(&v->changed);
-    while (!v->run && !v->stop)
+    while (!v->run)
         pthread_cond_wait(&v->changed, &v->lock);
     v->parked--;
-    bool go_on = !v->stop;
     pthread_mutex_unlock(&v->lock);
-    return go_on;
 }
 
 static bool may_run(struct vcpus *v)
@@ -72,13 +73,14 @@ static void *thread_main(void *arg)
         machine_note_end(t->machine, MONITOR_EVENT_FAILED, e.text);
         return NULL;
     }
-    while (wait_for_run(v))
+    for (;;) {
+        wait_for_run(v);
         while (may_run(v)) {
             enum vcpu_exit x = vcpu_run(t->vcpu, text);
             if (x != VCPU_KICKED)
                 note_end(t->machine, x, text);
         }
-    return NULL;
+    }
 }
 
 static void wait_parked(struct vcpus *v)
@@ -111,13 +113,15 @@ static int init_sync(struct vcpus *v)
     return -r;
 }
 
-int machine_thread(pthread_t *ret, void *(*main)(void *), void *arg, struct err *e)
+int machine_thread(void *(*main)(void *), void *arg, struct err *e)
 {
     pthread_attr_t attr;
+    pthread_t thread;
     if (pthread_attr_init(&attr))
         return err_set(e, ENOMEM, "out of memory");
     pthread_attr_setstacksize(&attr, STACK);
-    int r = pthread_create(ret, &attr, main, arg);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    int r = pthread_create(&thread, &attr, main, arg);
     pthread_attr_destroy(&attr);
     return r ? err_set_errno(e, r, "thread of the monitor") : 0;
 }
@@ -131,7 +135,7 @@ int vcpus_start(struct machine *m, struct err *e)
     for (unsigned i = 0; i < m->shape.vcpus; i++) {
         v->thread[i].vcpu = kvm_vm_vcpu(m->vm, i);
         v->thread[i].machine = m;
-        r = machine_thread(&v->thread[i].thread, thread_main, &v->thread[i], e);
+        r = machine_thread(thread_main, &v->thread[i], e);
         if (r < 0)
             return r;
         v->n++;

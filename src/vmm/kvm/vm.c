@@ -35,9 +35,7 @@ static int check_host(int kvm_fd, struct err *e)
 
 static int create_vm(struct kvm_vm *v, int kvm_fd, struct err *e)
 {
-    do
-        v->fd = ioctl(kvm_fd, KVM_CREATE_VM, 0);
-    while (v->fd < 0 && errno == EINTR);
+    v->fd = (int)TEMP_FAILURE_RETRY(ioctl(kvm_fd, KVM_CREATE_VM, 0));
     if (v->fd < 0)
         return err_set_errno(e, errno, "KVM_CREATE_VM");
     int xsave = ioctl(v->fd, KVM_CHECK_EXTENSION, KVM_CAP_XSAVE2);

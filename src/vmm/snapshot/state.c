@@ -117,12 +117,13 @@ static int check_header(const uint8_t *p, size_t n, struct header *h, struct err
     return 0;
 }
 
-static bool known(const struct state_reader *r, const struct section_header *h)
+static const struct state_section *find(const struct state_reader *r, uint32_t type,
+                                        uint32_t instance)
 {
     for (unsigned i = 0; i < r->n; i++)
-        if (r->section[i].type == h->type && r->section[i].instance == h->instance)
-            return true;
-    return false;
+        if (r->section[i].type == type && r->section[i].instance == instance)
+            return &r->section[i];
+    return NULL;
 }
 
 static int parse_section(struct state_reader *r, size_t *at, struct err *e)
@@ -139,7 +140,7 @@ static int parse_section(struct state_reader *r, size_t *at, struct err *e)
     const uint8_t *p = r->data + *at;
     if (h.crc != checksum(p, h.bytes))
         return bad(e, "checksum of a section");
-    if (known(r, &h))
+    if (find(r, h.type, h.instance))
         return bad(e, "a section is there twice");
     r->section[r->n++] = (struct state_section){h.type, h.instance, h.version, p, h.bytes};
     *at += padded(h.bytes);
@@ -197,15 +198,6 @@ void state_reader_done(struct state_reader *r)
 {
     free(r->data);
     *r = (struct state_reader){0};
-}
-
-static const struct state_section *find(const struct state_reader *r, uint32_t type,
-                                        uint32_t instance)
-{
-    for (unsigned i = 0; i < r->n; i++)
-        if (r->section[i].type == type && r->section[i].instance == instance)
-            return &r->section[i];
-    return NULL;
 }
 
 const struct state_section *state_find(const struct state_reader *r, enum state_type type,

@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "vmm/virtio/net_port.h"
 
@@ -63,10 +64,7 @@ static int fill(struct net_port *p)
     if (p->in_head == p->in_tail || NET_PORT_BUFFER - p->in_tail < LENGTH_BYTES + p->longest)
         compact(p->in, &p->in_head, &p->in_tail);
     size_t room = NET_PORT_BUFFER - p->in_tail;
-    ssize_t r;
-    do
-        r = recv(p->fd, p->in + p->in_tail, room, MSG_DONTWAIT);
-    while (r < 0 && errno == EINTR);
+    ssize_t r = TEMP_FAILURE_RETRY(recv(p->fd, p->in + p->in_tail, room, MSG_DONTWAIT));
     if (r < 0)
         return errno == EAGAIN ? 0 : -errno;
     if (r == 0)
@@ -96,10 +94,8 @@ static void stream_done(struct net_port *p)
 static int stream_flush(struct net_port *p)
 {
     while (p->out_head < p->out_tail) {
-        ssize_t r = send(p->fd, p->out + p->out_head, p->out_tail - p->out_head,
-                         MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (r < 0 && errno == EINTR)
-            continue;
+        ssize_t r = TEMP_FAILURE_RETRY(send(p->fd, p->out + p->out_head, p->out_tail - p->out_head,
+                                            MSG_DONTWAIT | MSG_NOSIGNAL));
         if (r < 0)
             return errno == EAGAIN ? 0 : -errno;
         p->out_head += (uint32_t)r;

@@ -29,10 +29,7 @@ static uint32_t header_bytes(const struct net_port *p)
 
 static int tap_read(struct net_port *p)
 {
-    ssize_t r;
-    do
-        r = read(p->fd, p->in, sizeof p->in);
-    while (r < 0 && errno == EINTR);
+    ssize_t r = TEMP_FAILURE_RETRY(read(p->fd, p->in, sizeof p->in));
     if (r < 0)
         return errno == EAGAIN ? 0 : -errno;
     p->in_tail = (uint32_t)r;
@@ -82,11 +79,7 @@ static enum net_sent tap_send(struct net_port *p, const struct net_hdr *h,
     struct net_hdr header = *h;
     struct iovec v[1 + VIRTQ_CHAIN_MAX] = {{&header, header_bytes(p)}};
     int n = 1 + frame_iovecs(c, v + 1);
-    ssize_t r;
-    do
-        r = writev(p->fd, v, n);
-    while (r < 0 && errno == EINTR);
-    if (r >= 0)
+    if (TEMP_FAILURE_RETRY(writev(p->fd, v, n)) >= 0)
         return NET_SENT;
     if (errno == EAGAIN)
         return NET_FULL;
