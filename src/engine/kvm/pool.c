@@ -7,11 +7,13 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 
-/* Refilling waits a little: it would compete with the machine that has just been started. After a
- * failure it waits longer. */
-enum { REFILL_DELAY_MS = 50, RETRY_DELAY_MS = 10000 };
+/* Refilling waits a little: it would compete with the machine that has just been started, whose
+ * first answer takes several times what a monitor takes to start. After a failure it waits longer.
+ */
+enum { REFILL_DELAY_MS = 50, REFILL_DELAY_MAX_MS = 1000, STARTS = 20, RETRY_DELAY_MS = 10000 };
 
 struct vmm_pool {
     struct vmm_program program;
@@ -26,6 +28,8 @@ struct vmm_pool {
     unsigned n_idle;
     struct vmm_process stale[VMM_POOL_MAX]; /* of another shape, or dead: the thread reaps them */
     unsigned n_stale;
+    int64_t due_ms; /* when to refill: */
+    int delay_ms;   /* after a machine was taken; STARTS times what a start took, within bounds */
 };
 
 static void sleep_unless_closing(struct vmm_pool *p, int ms)
@@ -47,12 +51,17 @@ static bool add_one(struct vmm_pool *p)
     struct vmm_process made;
     struct err e = {0};
     pthread_mutex_unlock(&p->lock);
+    int64_t start = clock_mono_ms();
     int r = vmm_process_spawn(&p->program, &made, &e);
     if (r == 0 && (r = vmm_process_create(&made, &shape, &e)) < 0)
         vmm_process_kill(&made);
     if (r < 0)
         log_warn("engine", "no monitor can be started ahead: %s", e.text);
+    int64_t delay = STARTS * (clock_mono_ms() - start);
     pthread_mutex_lock(&p->lock);
+    p->delay_ms = delay < REFILL_DELAY_MS       ? REFILL_DELAY_MS
+                  : delay > REFILL_DELAY_MAX_MS ? REFILL_DELAY_MAX_MS
+                                                : (int)delay;
     if (r == 0 && !p->closing && vmm_shape_same(&shape, &p->shape) && p->n_idle < p->size)
         p->idle[p->n_idle++] = made;
     else if (r == 0)
@@ -81,8 +90,10 @@ static void *fill_main(void *arg)
             pthread_cond_wait(&p->changed, &p->lock);
             continue;
         }
-        sleep_unless_closing(p, REFILL_DELAY_MS);
-        if (!p->closing && p->n_idle < p->size && !add_one(p))
+        int64_t left = p->due_ms - clock_mono_ms();
+        if (left > 0)
+            sleep_unless_closing(p, (int)left);
+        else if (!add_one(p))
             sleep_unless_closing(p, RETRY_DELAY_MS);
     }
     pthread_mutex_unlock(&p->lock);
@@ -116,6 +127,7 @@ int vmm_pool_new(const struct vmm_program *program, unsigned size, struct vmm_po
     if (!p)
         return err_set(e, ENOMEM, "out of memory");
     p->program = *program;
+    p->delay_ms = REFILL_DELAY_MS;
     p->size = size < VMM_POOL_MAX ? size : VMM_POOL_MAX;
     init_sync(p);
     int r = p->size ? start_thread(p) : 0;
@@ -164,6 +176,9 @@ bool vmm_pool_take(struct vmm_pool *p, const struct vmm_shape *s, struct vmm_pro
     }
     p->shape = *s;
     p->wanted = true;
+    int64_t now = clock_mono_ms();
+    if (p->due_ms <= now) /* not put off again by each of many */
+        p->due_ms = now + p->delay_ms;
     pthread_cond_broadcast(&p->changed);
     pthread_mutex_unlock(&p->lock);
     return found;
