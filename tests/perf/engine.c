@@ -377,7 +377,11 @@ static void other_start(struct other *o, bool load)
     char kernel[600], initramfs[600];
     snprintf(kernel, sizeof kernel, "%s/vmlinux", rig.guest);
     snprintf(initramfs, sizeof initramfs, "%s/initramfs.cpio", rig.guest);
-    plain_start(&o->plain, &(struct plain_spec){kernel, initramfs, o->disk, MEMORY_MIB, load});
+    plain_start(&o->plain, &(struct plain_spec){.kernel = kernel,
+                                                .initramfs = initramfs,
+                                                .disk = o->disk,
+                                                .memory_mib = MEMORY_MIB,
+                                                .load = load});
     CHECK_OK(agent_open(rig.loop, o->plain.channel, BOOT_MS, &o->box.agent, &e), e);
     o->plain.channel = -1;
     if (load)

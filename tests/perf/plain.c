@@ -8,12 +8,10 @@
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "engine/argv.h"
 #include "engine/tsc.h"
+#include "net/policy.h"
 #include "proto/wire.h"
-
-static const char machine[] =
-    "microvm,acpi=on,x-option-roms=off,rtc=on,pit=on,pic=on,isa-serial=on,auto-kernel-cmdline=off";
-static const char agent_port[] = "virtserialport,chardev=agent,name=" WIRE_PORT_NAME;
 
 static _Noreturn void die(const char *what, const char *why)
 {
@@ -27,20 +25,21 @@ static void make_pair(int fd[2])
         die("socketpair", "failed");
 }
 
-/* The next line that is an answer; greetings and events are passed over. */
-static void read_answer(int fd)
+/* The next line that holds this; greetings, events and answers are passed over. The text is valid
+ * until the next call. */
+static const char *wait_for(int fd, const char *what)
 {
-    char line[65536];
+    static _Thread_local char line[65536];
     for (size_t n = 0;;) {
         if (n == sizeof line - 1 || read(fd, line + n, 1) != 1)
             die("QMP", "the monitor has gone");
         line[++n] = '\0';
         if (line[n - 1] != '\n')
             continue;
-        if (strstr(line, "\"error\"") || strstr(line, "Error"))
+        if (strstr(line, "\"error\"") || strstr(line, "Error") || strstr(line, "\"failed\""))
             die("QMP", line);
-        if (strstr(line, "\"return\""))
-            return;
+        if (strstr(line, what))
+            return line;
         n = 0;
     }
 }
@@ -49,75 +48,126 @@ static void command(struct plain *p, const char *text)
 {
     if (fs_write_all(p->qmp, text, strlen(text)) < 0)
         die("QMP", "the monitor has gone");
-    read_answer(p->qmp);
+    wait_for(p->qmp, "\"return\"");
 }
 
-static const char *const FIXED[] = {"qemu-system-x86_64",
-                                    "-nodefaults",
-                                    "-no-user-config",
-                                    "-display",
-                                    "none",
-                                    "-no-reboot",
-                                    "-machine",
-                                    machine,
-                                    "-bios",
-                                    "qboot.rom",
-                                    "-cpu",
-                                    "max,-la57",
-                                    "-accel",
-                                    "tcg",
-                                    "-global",
-                                    "virtio-mmio.force-legacy=false",
-                                    "-chardev",
-                                    "socket,id=qmp,fd=3",
-                                    "-mon",
-                                    "chardev=qmp,mode=control",
-                                    "-chardev",
-                                    "socket,id=agent,fd=4",
-                                    "-serial",
-                                    "null",
-                                    "-device",
-                                    "virtio-serial-device,max_ports=2",
-                                    "-device",
-                                    agent_port,
-                                    "-device",
-                                    "virtio-rng-device",
-                                    "-device",
-                                    "virtio-blk-device,drive=d0"};
+static void greet(struct plain *p)
+{
+    if (!p->greeted)
+        command(p, "{\"execute\":\"qmp_capabilities\"}\n");
+    p->greeted = true;
+}
 
-/* Takes the ends of two pairs. */
+/* Of a migration to or from a file; its end is an event. */
+static void set_capabilities(struct plain *p, bool ignore_shared)
+{
+    char text[300];
+    snprintf(text, sizeof text,
+             "{\"execute\":\"migrate-set-capabilities\",\"arguments\":{\"capabilities\":["
+             "{\"capability\":\"events\",\"state\":true},"
+             "{\"capability\":\"x-ignore-shared\",\"state\":%s}]}}\n",
+             ignore_shared ? "true" : "false");
+    command(p, text);
+}
+
+static void migrate(struct plain *p, const char *how, const char *shell, const char *state)
+{
+    char text[700];
+    snprintf(text, sizeof text, "{\"execute\":\"%s\",\"arguments\":{\"uri\":\"exec:%s%s\"}}\n", how,
+             shell, state);
+    command(p, text);
+    wait_for(p->qmp, "\"completed\"");
+}
+
+static void add_all(struct argv *a, const char *const *words)
+{
+    for (; *words; words++)
+        argv_add(a, *words);
+}
+
+static void add_ram(struct argv *a, const struct plain_spec *s)
+{
+    argv_add(a, "-m");
+    argv_addf(a, "%uM", s->memory_mib);
+    if (!s->kvm)
+        return;
+    argv_add(a, "-object");
+    if (!s->ram)
+        argv_addf(a, "memory-backend-ram,id=ram,size=%uM", s->memory_mib);
+    else
+        argv_addf(a, "memory-backend-file,id=ram,size=%uM,share=%s,mem-path=%s", s->memory_mib,
+                  s->state ? "off" : "on", s->ram);
+}
+
+static void add_machine(struct argv *a, const struct plain_spec *s)
+{
+    static const char *const tcg[] = {"-cpu", "max,-la57", "-accel", "tcg", NULL};
+    static const char *const kvm[] = {
+        "-cpu",    "host",        "-accel",  "kvm",
+        "-netdev", "user,id=net", "-device", "virtio-net-device,netdev=net,mac=" NET_GUEST_MAC,
+        NULL};
+    argv_add(a, "-machine");
+    argv_addf(a,
+              "microvm,acpi=on,x-option-roms=off,rtc=on,pit=on,pic=on,isa-serial=on,"
+              "auto-kernel-cmdline=off%s",
+              s->kvm ? ",memory-backend=ram" : "");
+    add_all(a, s->kvm ? kvm : tcg);
+    add_ram(a, s);
+}
+
+/* mitigations=off only where there is no speculation; our own monitor's guests have them, too. */
+static void add_kernel(struct argv *a, const struct plain_spec *s)
+{
+    unsigned long long khz = tsc_khz();
+    argv_add(a, "-kernel");
+    argv_add(a, s->kernel);
+    argv_add(a, "-initrd");
+    argv_add(a, s->initramfs);
+    argv_add(a, "-append");
+    argv_addf(a,
+              "console=ttyS0 quiet panic=-1 reboot=t tsc_early_khz=%llu tsc=reliable "
+              "no_timer_check lpj=%llu %srandom.trust_cpu=on",
+              khz, khz * 4, s->kvm ? "" : "mitigations=off ");
+}
+
+static void add_devices(struct argv *a, const struct plain_spec *s)
+{
+    static const char *const words[] = {
+        "-global",  "virtio-mmio.force-legacy=false",
+        "-chardev", "socket,id=qmp,fd=3",
+        "-mon",     "chardev=qmp,mode=control",
+        "-chardev", "socket,id=agent,fd=4",
+        "-serial",  "null",
+        "-device",  "virtio-serial-device,max_ports=2",
+        "-device",  "virtserialport,chardev=agent,name=" WIRE_PORT_NAME,
+        "-device",  "virtio-rng-device",
+        "-device",  "virtio-blk-device,drive=d0",
+        "-drive",   NULL};
+    add_all(a, words);
+    argv_addf(a, "file=%s,format=qcow2,if=none,id=d0", s->disk);
+}
+
 static void spawn(struct plain *p, const struct plain_spec *s, int qmp, int channel)
 {
-    struct err e;
-    char drive[600], append[400], memory[32];
-    unsigned long long khz = tsc_khz();
-    snprintf(drive, sizeof drive, "file=%s,format=qcow2,if=none,id=d0", s->disk);
-    snprintf(memory, sizeof memory, "%uM", s->memory_mib);
-    snprintf(append, sizeof append,
-             "console=ttyS0 quiet panic=-1 reboot=t tsc_early_khz=%llu tsc=reliable "
-             "no_timer_check lpj=%llu mitigations=off random.trust_cpu=on",
-             khz, khz * 4);
-    const char *const own[] = {"-m",
-                               memory,
-                               "-drive",
-                               drive,
-                               "-kernel",
-                               s->kernel,
-                               "-initrd",
-                               s->initramfs,
-                               "-append",
-                               append,
-                               s->load ? "-loadvm" : NULL,
-                               PLAIN_TAG,
-                               NULL};
-    const char *argv[ARRAY_LEN(FIXED) + ARRAY_LEN(own)];
-    memcpy(argv, FIXED, sizeof FIXED);
-    memcpy(argv + ARRAY_LEN(FIXED), own, sizeof own);
-    struct proc_spec spec = {.argv = argv, .n_fds = 3, .fds = {{qmp, 3}, {channel, 4}, {2, 2}}};
-    if (proc_spawn(&spec, &p->proc, &e) < 0)
+    static const char *const base[] = {
+        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
+        "-no-reboot",         "-bios",       "qboot.rom",       NULL};
+    struct err e = {0};
+    struct argv a = {0};
+    add_all(&a, base);
+    add_machine(&a, s);
+    add_devices(&a, s);
+    if (s->state)
+        add_all(&a, (const char *const[]){"-incoming", "defer", NULL});
+    else
+        add_kernel(&a, s);
+    if (s->load)
+        add_all(&a, (const char *const[]){"-loadvm", PLAIN_TAG, NULL});
+    struct proc_spec spec = {
+        .argv = argv_end(&a, &e), .n_fds = 3, .fds = {{qmp, 3}, {channel, 4}, {2, 2}}};
+    if (!spec.argv || proc_spawn(&spec, &p->proc, &e) < 0)
         die("start", e.text);
-    close(qmp);
-    close(channel);
+    argv_done(&a);
 }
 
 void plain_start(struct plain *p, const struct plain_spec *s)
@@ -125,14 +175,32 @@ void plain_start(struct plain *p, const struct plain_spec *s)
     int qmp[2], channel[2];
     make_pair(qmp);
     make_pair(channel);
-    p->qmp = qmp[0];
-    p->channel = channel[0];
+    *p = (struct plain){.qmp = qmp[0], .channel = channel[0]};
     spawn(p, s, qmp[1], channel[1]);
+    close(qmp[1]);
+    close(channel[1]);
+    if (!s->state)
+        return;
+    greet(p);
+    set_capabilities(p, s->ram);
+    migrate(p, "migrate-incoming", "cat ", s->state);
+    command(p, "{\"execute\":\"cont\"}\n");
+}
+
+void plain_freeze(struct plain *p, const char *state, bool with_ram)
+{
+    greet(p);
+    command(p, "{\"execute\":\"stop\"}\n");
+    set_capabilities(p, !with_ram);
+    /* The default keeps to a rate that suits networks. */
+    command(p, "{\"execute\":\"migrate-set-parameters\",\"arguments\":{\"max-bandwidth\":"
+               "1099511627776}}\n");
+    migrate(p, "migrate", "cat >", state);
 }
 
 void plain_save(struct plain *p)
 {
-    command(p, "{\"execute\":\"qmp_capabilities\"}\n");
+    greet(p);
     command(p, "{\"execute\":\"human-monitor-command\",\"arguments\":{\"command-line\":"
                "\"savevm " PLAIN_TAG "\"}}\n");
 }
