@@ -101,10 +101,19 @@ static struct virtio_place place(struct machine *m, unsigned slot, struct ev_loo
 }
 
 /* Puts a device on the bus. It is the machine's, also on failure. */
+static void on_broken(void *arg, const struct virtio_dev *d)
+{
+    struct machine *m = arg;
+    atomic_store(&m->broken, d->ops->name);
+    machine_wake(m);
+}
+
 static int attach(struct machine *m, struct virtio_dev *d, struct err *e)
 {
     uint64_t base = LAYOUT_VIRTIO_BASE + d->at.slot * LAYOUT_VIRTIO_STRIDE;
     m->virtio[d->at.slot] = d;
+    d->on_broken = on_broken;
+    d->on_broken_arg = m;
     int r = bus_add(&m->mmio, base, VIRTIO_MMIO_BYTES, &virtio_mmio_ops, d);
     if (r < 0)
         return err_set_errno(e, -r, "device %s", d->ops->name);

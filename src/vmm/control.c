@@ -122,6 +122,9 @@ static int on_wake(struct control *c)
     if (full != c->told_full)
         r = send_event(c, full ? MONITOR_EVENT_DISK_FULL : MONITOR_EVENT_DISK_OK, "");
     c->told_full = full;
+    const char *broken = atomic_exchange(&c->m->broken, NULL);
+    if (r == 0 && broken)
+        r = send_event(c, MONITOR_EVENT_DEVICE_BROKEN, broken);
     if (r == 0 && vcpus_take_end(c->m, &event, text)) {
         r = send_event(c, event, text);
         machine_pause(c->m); /* last: a vCPU that waits for memory nobody brings is not parked */

@@ -57,10 +57,13 @@ int machine_link(struct machine *m, int *fd, struct err *e)
         r = fd_nonblocking(*fd, "guest channel", e);
     if (r < 0)
         return r;
-    bool was_quiet = m->quiet;
-    machine_quiet(m, true);
+    bool was_quiet =
+        m->quiet; /* the disks' thread goes on: a slow disk is not the channel's matter */
+    if (!was_quiet)
+        ev_park(m->io);
     console_link(m->console, fd_take(fd));
-    machine_quiet(m, was_quiet);
+    if (!was_quiet)
+        ev_unpark(m->io);
     return 0;
 }
 

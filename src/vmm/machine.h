@@ -80,6 +80,7 @@ struct machine {
     bool paused;                       /* it has stood still since it first ran */
     bool gate_closed;                  /* how the network starts */
     _Atomic unsigned stuck;            /* disks that wait for space on the host */
+    _Atomic(const char *) broken;      /* name of a device whose driver broke its rules, untold */
     struct saved_result *child_result; /* shared with the forked copy (freeze.c) */
 };
 

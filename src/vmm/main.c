@@ -56,6 +56,8 @@ static int pack(void)
     struct err e = {0};
     int r = jail_enter(&e);
     if (r == 0)
+        r = jail_filter(JAIL_CONTROL, &e);
+    if (r == 0)
         r = chunks_pack(3, 4, PACK_LEVEL, &e);
     if (r < 0)
         fail(e.text);
@@ -69,7 +71,7 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--version") == 0)
         return printf("tinderbox-vmm %s, state %s\n", TINDERBOX_VERSION, MONITOR_VERSION) < 0;
     if (argc > 1 && strcmp(argv[1], "pack") == 0)
-        return pack();
+        _exit(pack());
     if (!is_control_channel(FD_CONTROL))
         return fail("descriptor 3 is no control channel; this program is started by tinderboxd");
     m.pagemap = jail_open_pagemap();

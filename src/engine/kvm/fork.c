@@ -172,6 +172,27 @@ static int fork_into(struct vmm *m, struct vmm_saving *s, struct moves *mv,
     return r;
 }
 
+/* The monitor lives on and may have kept the descriptors of what it wrote. */
+static int copy_saved(struct vmm_saving *s, struct err *e)
+{
+    const char *const names[] = {"state", s->all ? "memory" : "pages"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        char from[4200], to[4200];
+        int r = path_join(to, sizeof to, s->frozen.part, names[i], e);
+        if (r == 0)
+            r = path_join(from, sizeof from, s->frozen.part, "written", e);
+        if (r < 0)
+            return r;
+        if (rename(to, from) < 0)
+            return err_set_errno(e, errno, "rename %s", to);
+        r = fs_copy_file(from, to, 0600, e);
+        if (r < 0)
+            return r;
+        unlink(from);
+    }
+    return 0;
+}
+
 static int copy_frozen(const struct vmm *m, const struct vmm_saving *s, const struct moves *mv,
                        const struct engine_fork_info *info, struct err *e)
 {
@@ -213,6 +234,8 @@ int vmm_fork(struct vmm *m, const char *dir, struct engine_fork_info *ret, struc
     r = vmm_saving_begin(m, dir, MANIFEST_SNAPSHOT, &s, e);
     if (r == 0)
         r = fork_into(m, &s, &mv, &info, e);
+    if (r == 0)
+        r = copy_saved(&s, e);
     if (r == 0)
         r = copy_frozen(m, &s, &mv, &info, e);
     if (r == 0)

@@ -12,8 +12,10 @@ enum { PACK_TIMEOUT_MS = 30 * 60 * 1000 };
 
 static int run_packer(const struct vmm_program *p, int memory, int out, struct err *e)
 {
+    static const char *const env[] = {"PATH=/usr/bin", "LANG=C", NULL};
     const char *argv[] = {p->path, "pack", NULL};
-    struct proc_spec s = {.argv = argv, .cwd = "/", .fds = {{memory, 3}, {out, 4}}, .n_fds = 2};
+    struct proc_spec s = {
+        .argv = argv, .env = env, .cwd = "/", .fds = {{memory, 3}, {out, 4}}, .n_fds = 2};
     struct proc packer = {.pidfd = -1};
     struct proc_exit x;
     int r = proc_spawn(&s, &packer, e);

@@ -13,7 +13,7 @@
 #include "engine/kvm/machine.h"
 
 /* Long enough for the agent's first words and a request or two. */
-enum { RECORD_AFTER_MS = 1500 };
+enum { RECORD_AFTER_MS = 1500, WORKING_SET_MAX = 4 << 20 };
 
 void vmm_plan_working_set(struct vmm *m, const char *dir)
 {
@@ -29,12 +29,33 @@ void vmm_plan_working_set(struct vmm *m, const char *dir)
     pthread_mutex_unlock(&m->life.lock);
 }
 
+/* The clone keeps the descriptor it wrote through; later clones read a file of ours. 0, -errno. */
+static int own_copy(int dir, int *file)
+{
+    static char page[65536]; /* the reaper's thread only */
+    CLEANUP(cleanup_close)
+    int fd = openat(dir, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    ssize_t n = 1;
+    for (off_t at = 0; fd >= 0 && n > 0; at += n) {
+        n = at < WORKING_SET_MAX ? pread(*file, page, sizeof page, at) : -1;
+        if (n < 0 || (n > 0 && write(fd, page, (size_t)n) != n))
+            return -EFBIG;
+    }
+    if (fd < 0)
+        return -errno;
+    int theirs = *file;
+    *file = fd;
+    fd = theirs;
+    return 0;
+}
+
 static void recorded(struct vmm *m, const struct vmm_call *c)
 {
     char self[64];
+    bool ours = c->answer.code == 0 && own_copy(m->working_set_dir, &m->working_set_file) == 0;
     snprintf(self, sizeof self, "/proc/self/fd/%d", m->working_set_file);
     /* EEXIST: another clone was first. */
-    if (c->answer.code == 0 &&
+    if (ours &&
         linkat(AT_FDCWD, self, m->working_set_dir, VMM_WORKING_SET, AT_SYMLINK_FOLLOW) < 0 &&
         errno != EEXIST)
         log_debug("engine", "%s: working set: %m", m->life.id);

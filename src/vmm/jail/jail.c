@@ -32,7 +32,8 @@
 #define NAMESPACES (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
 /* Plus a pid (below 2^22): no user of the host, nor in a container's usual range. */
 #define UID_BASE 0x70000000u
-#define OWN_DATA (UINT64_C(64) << 20) /* heap, stacks and tables beside guest memory */
+#define OWN_DATA \
+    (UINT64_C(256) << 20) /* heap, stacks, tables and disks' bitmaps beside guest memory */
 #define DESCRIPTORS 512
 
 static int write_text(const char *path, const char *text)

@@ -154,6 +154,9 @@ static void *thread_main(void *arg)
     struct uffdio_range all = {(uintptr_t)p->mem->host, p->mem->bytes};
     if (r == 0 && ioctl(p->uffd, UFFDIO_UNREGISTER, &all) < 0)
         r = -errno;
+    /* A means to stop the kernel in the middle of an access is not left lying about. */
+    cleanup_close(&p->uffd);
+    p->uffd = -1;
     finish(p, r);
     return NULL;
 }

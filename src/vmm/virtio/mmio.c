@@ -98,6 +98,8 @@ void virtio_needs_reset(struct virtio_dev *d)
         d->queue[i].broken = true;
     if (d->regs.status & STATUS_DRIVER_OK)
         interrupt(d, INTERRUPT_CONFIG);
+    if (d->on_broken)
+        d->on_broken(d->on_broken_arg, d);
 }
 
 int virtio_notify_fd(const struct virtio_dev *d, unsigned queue)

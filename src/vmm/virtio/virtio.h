@@ -77,6 +77,10 @@ struct virtio_dev { /* the first member of each device's own struct */
     uint64_t device_features; /* what this device offers besides VIRTIO_F_VERSION_1, RING_EVENT_IDX,
                                  RING_INDIRECT_DESC, which the transport adds */
     struct virtio_place at;
+    /* The driver broke the rules and the device waits for its reset. Lock held, any thread; may be
+     * NULL. */
+    void (*on_broken)(void *arg, const struct virtio_dev *d);
+    void *on_broken_arg;
 
     pthread_mutex_t lock;
     struct virtio_regs regs;

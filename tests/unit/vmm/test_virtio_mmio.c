@@ -380,11 +380,22 @@ static void test_notifications(void **state)
     assert_int_equal(f->toy->notified[0], 3);
 }
 
+static unsigned n_broken;
+
+static void count_broken(void *arg, const struct virtio_dev *d)
+{
+    (void)arg;
+    assert_string_equal(d->ops->name, "toy");
+    n_broken++;
+}
+
 static void test_broken_ring(void **state)
 {
     struct fixture *f = *state;
     struct guest *g = &f->g;
     guest_start(g, &f->toy->dev, 0);
+    n_broken = 0;
+    f->toy->dev.on_broken = count_broken;
     guest_offer(g, 0, 999);
     guest_kick(g, 0);
     guest_run(g);
@@ -392,6 +403,7 @@ static void test_broken_ring(void **state)
     assert_int_equal(guest_read(g, R_INTERRUPT_STATUS), 2);
     unsigned interrupts = atomic_load(&g->interrupts), notified = f->toy->notified[1];
     virtio_needs_reset(&f->toy->dev); /* once is enough */
+    assert_int_equal(n_broken, 1);
     guest_kick(g, 1);
     guest_run(g);
     assert_int_equal(atomic_load(&g->interrupts), interrupts);
