@@ -6,8 +6,8 @@
  * its guest: an answer of the wrong size, number or kind ends the monitor.
  *
  * Order: CREATE, then MEMORY, DISK*, NET, CONSOLE in any order, then BOOT or RESTORE, after which
- * the machine is PAUSED; RUN starts it. LINK, PAUSE, RUN, SAVE, FORK, STATS, GATE, BALLOON at any
- * time afterwards. QUIT or closing the socket ends the process.
+ * the machine is PAUSED; RUN starts it. LINK, PAUSE, RUN, SAVE, FORK, STATS, GATE, BALLOON,
+ * WORKING_SET at any time afterwards. QUIT or closing the socket ends the process.
  *
  * Threads: one sender and one receiver at a time per socket.
  */
@@ -27,32 +27,29 @@
 #define MONITOR_CMDLINE_MAX 2048u
 #define MONITOR_TEXT_MAX 256u
 
-enum monitor_type {                     /* requests */
-                    MONITOR_CREATE = 1, /* create; no descriptors. Makes VM, slots, irqchip, vCPUs:
-                                           the pool's point */
-                    MONITOR_MEMORY,     /* memory; [file] when it is a private copy of a file */
-                    MONITOR_DISK,       /* disk; [layer 0 (top), layer 1, ...] */
-                    MONITOR_NET,        /* net; [stream or tap] */
-                    MONITOR_CONSOLE,    /* [stream for the serial port's bytes] */
-                    MONITOR_BOOT,       /* boot; [kernel, initrd] or [flat image] */
-                    MONITOR_RESTORE, /* restore; [state] + [pages] + [working set], as the flags say
-                                      */
-                    MONITOR_RUN,
-                    MONITOR_PAUSE,
-                    MONITOR_LINK, /* [stream]: the guest channel; without a descriptor it is closed
-                                   */
-                    MONITOR_SAVE, /* save; [state, pages]: paused afterwards, also on failure */
-                    MONITOR_FORK, /* save; [state, pages, a new top layer for each disk named in
-                                     save.disks]: goes on running; answered when both are complete
-                                   */
-                    MONITOR_STATS,
-                    MONITOR_GATE,        /* gate: lets packets pass (or not) */
-                    MONITOR_BALLOON,     /* balloon */
-                    MONITOR_WORKING_SET, /* [file]: writes the pages touched since the restore */
-                    MONITOR_QUIT,
-                    /* from the monitor */
-                    MONITOR_ANSWER = 100,
-                    MONITOR_EVENT = 101,
+/* Each with its member of struct monitor_message and its descriptors. */
+enum monitor_type {
+    MONITOR_CREATE = 1,  /* create: all a pooled monitor needs before it is wanted */
+    MONITOR_MEMORY,      /* memory; [file] unless it is zeroes */
+    MONITOR_DISK,        /* disk; [layer 0 (top), layer 1, ...] */
+    MONITOR_NET,         /* net; [stream or tap] */
+    MONITOR_CONSOLE,     /* [stream for the serial port's bytes] */
+    MONITOR_BOOT,        /* boot; [kernel, initrd] or [flat image] */
+    MONITOR_RESTORE,     /* restore; [state] + [pages] + [working set], as the flags say */
+    MONITOR_RUN,         /* - */
+    MONITOR_PAUSE,       /* - */
+    MONITOR_LINK,        /* [stream]: the guest channel; without a descriptor it is closed */
+    MONITOR_SAVE,        /* save; [state, pages]: paused afterwards, also on failure */
+    MONITOR_FORK,        /* save; [state, pages, a new top layer for each disk in save.disks]: goes
+                            on running; answered when both are complete */
+    MONITOR_STATS,       /* - */
+    MONITOR_GATE,        /* gate: lets packets pass (or not) */
+    MONITOR_BALLOON,     /* balloon */
+    MONITOR_WORKING_SET, /* [file]: writes the pages touched since the restore */
+    MONITOR_QUIT,        /* - */
+    /* from the monitor */
+    MONITOR_ANSWER = 100,
+    MONITOR_EVENT = 101,
 };
 
 enum monitor_event {
@@ -63,15 +60,15 @@ enum monitor_event {
     MONITOR_EVENT_HANG,      /* every vCPU waits with interrupts off */
     MONITOR_EVENT_DISK_FULL, /* a write waits for space on the host */
     MONITOR_EVENT_DISK_OK,
-    MONITOR_EVENT_DEVICE_BROKEN, /* a driver broke the rules of its device: text */
 };
 
-enum { /* monitor_create.flags */
-       MONITOR_HUGE_PAGES = 1,
-       MONITOR_BALLOON_DEVICE = 2,
-       MONITOR_NET_DEVICE = 4,
-       MONITOR_VMCLOCK = 8,
-       MONITOR_CHUNKED = 16, /* memory will come in compressed chunks */
+/* monitor_create.flags */
+enum {
+    MONITOR_HUGE_PAGES = 1,
+    MONITOR_BALLOON_DEVICE = 2,
+    MONITOR_NET_DEVICE = 4,
+    MONITOR_VMCLOCK = 8,
+    MONITOR_CHUNKED = 16, /* memory will come in compressed chunks */
 };
 /* What the guest can see of them. */
 #define MONITOR_GUEST_FLAGS (MONITOR_BALLOON_DEVICE | MONITOR_NET_DEVICE | MONITOR_VMCLOCK)
@@ -141,9 +138,8 @@ struct monitor_balloon {
 
 struct monitor_saved { /* answer to SAVE and FORK */
     uint64_t state_bytes, pages_bytes, pages;
-    uint64_t paused_us; /* FORK: how long no vCPU ran */
-    uint32_t
-        disks_moved; /* FORK: those of save.disks whose new layer is in use, even if it failed */
+    uint64_t paused_us;   /* FORK: how long no vCPU ran */
+    uint32_t disks_moved; /* FORK: those whose new layer is in use, even if it failed */
     uint32_t reserved;
 };
 

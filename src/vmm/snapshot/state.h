@@ -18,23 +18,23 @@
 #define STATE_FILE_MAX (4u << 20)
 #define STATE_SECTIONS_MAX 256
 
-enum state_type { /* never renumbered */
-                  STATE_MACHINE = 1,
-                  STATE_CPUID = 2,
-                  STATE_VCPU = 3,
-                  STATE_MSRS = 4,
-                  STATE_XSAVE = 5,
-                  STATE_CLOCK = 6,
-                  STATE_IOAPIC = 10,
-                  STATE_SERIAL = 11,
-                  STATE_RTC = 12,
-                  STATE_GED = 13,
-                  STATE_VIRTIO = 20, /* transport and queues; instance = slot */
-                  STATE_BLK = 21,
-                  STATE_NET = 22,
-                  STATE_CONSOLE = 23,
-                  STATE_BALLOON = 24,
-                  STATE_MEMORY = 30,
+/* Never renumbered. */
+enum state_type {
+    STATE_MACHINE = 1,
+    STATE_CPUID = 2,
+    STATE_VCPU = 3,
+    STATE_MSRS = 4,
+    STATE_XSAVE = 5,
+    STATE_CLOCK = 6,
+    STATE_IOAPIC = 10,
+    STATE_SERIAL = 11,
+    STATE_RTC = 12,
+    STATE_GED = 13,
+    STATE_VIRTIO = 20, /* transport and queues; instance = slot */
+    STATE_BLK = 21,
+    STATE_NET = 22,
+    STATE_CONSOLE = 23,
+    STATE_BALLOON = 24,
 };
 
 struct state_writer {
