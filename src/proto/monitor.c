@@ -50,6 +50,7 @@ static const char *const EVENTS[] = {
     [MONITOR_EVENT_HANG] = "HANG",
     [MONITOR_EVENT_DISK_FULL] = "DISK_FULL",
     [MONITOR_EVENT_DISK_OK] = "DISK_OK",
+    [MONITOR_EVENT_DEVICE_BROKEN] = "DEVICE_BROKEN",
 };
 
 static const struct row *row_of(uint32_t type)

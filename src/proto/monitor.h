@@ -60,6 +60,7 @@ enum monitor_event {
     MONITOR_EVENT_HANG,      /* every vCPU waits with interrupts off */
     MONITOR_EVENT_DISK_FULL, /* a write waits for space on the host */
     MONITOR_EVENT_DISK_OK,
+    MONITOR_EVENT_DEVICE_BROKEN, /* a driver broke the rules of its device: text */
 };
 
 /* monitor_create.flags */

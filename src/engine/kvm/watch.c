@@ -75,6 +75,12 @@ static void note_end(struct vmm *m)
     life_end(&m->life, why);
 }
 
+static void say(struct vmm *m, const char *what, const char *text)
+{
+    if (m->n_logged++ < LOGGED_MAX)
+        log_warn("engine", "%s: %s%s%s", m->life.id, what, text[0] ? ": " : "", text);
+}
+
 /* False: too many. */
 static bool count_event(struct vmm *m)
 {
@@ -102,10 +108,12 @@ static int take_event(struct vmm *m, const struct monitor_notice *n)
     } else if (n->event == MONITOR_EVENT_DISK_FULL) {
         if (m->end_when_full)
             life_end(&m->life, LIFE_NO_SPACE);
-        else if (m->n_logged++ < LOGGED_MAX)
-            log_warn("engine", "%s waits: %s", m->life.id, LIFE_NO_SPACE);
+        else
+            say(m, "waits", LIFE_NO_SPACE);
     } else if (n->event == MONITOR_EVENT_DISK_OK) {
         log_debug("engine", "%s: there is space again", m->life.id);
+    } else if (n->event == MONITOR_EVENT_DEVICE_BROKEN) {
+        say(m, "the guest broke the rules of a device", text);
     } else {
         return -EPROTO;
     }

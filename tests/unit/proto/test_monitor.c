@@ -178,10 +178,10 @@ static void every_type_has_a_name_and_a_check(void **state)
         known += strcmp(monitor_type_name(type), "?") != 0;
     }
     assert_int_equal(known, MONITOR_QUIT + 2);
-    for (uint32_t ev = MONITOR_EVENT_POWEROFF; ev <= MONITOR_EVENT_DISK_OK; ev++)
+    for (uint32_t ev = MONITOR_EVENT_POWEROFF; ev <= MONITOR_EVENT_DEVICE_BROKEN; ev++)
         assert_string_not_equal(monitor_event_name(ev), "?");
     assert_string_equal(monitor_event_name(0), "?");
-    assert_string_equal(monitor_event_name(MONITOR_EVENT_DISK_OK + 1), "?");
+    assert_string_equal(monitor_event_name(MONITOR_EVENT_DEVICE_BROKEN + 1), "?");
     assert_string_equal(monitor_type_name(MONITOR_WORKING_SET), "WORKING_SET");
 }
 
