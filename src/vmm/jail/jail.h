@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Takes the process's rights away, in named stages (jail.c). main() calls
+ * Takes the process's rights away, in named stages (docs/design/monitor.md, "Jail"). main() calls
  * them in this order; after jail_enter() nothing can be opened by name, after jail_filter() on a
  * thread only the system calls of its role are left.
  */
