@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,6 +14,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/fs.h"
+#include "guest/guest.h"
 #include "guest/rootfs.h"
 
 #define NEW_NAMESPACES (CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC)
@@ -58,13 +61,31 @@ static int enter_cgroup(const char *dir, struct err *e)
 {
     if (!dir)
         return 0;
-    char path[256];
+    char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/cgroup.procs", dir);
     CLEANUP(cleanup_close)
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0 || write(fd, "0", 1) != 1)
         return err_set_errno(e, errno, "cannot join %s", dir);
     return 0;
+}
+
+/* A container that may has divided its cgroup: then no process can be at its top any more (EBUSY,
+ * cgroup v2's rule), and a new one goes where the application's first process is, as in runc. */
+static int enter_cgroup_of(pid_t pid, const char *dir, struct err *e)
+{
+    int r = enter_cgroup(dir, e);
+    if (r != -EBUSY)
+        return r;
+    char path[64], where[PATH_MAX];
+    struct buf b = BUF_INIT(65536);
+    snprintf(path, sizeof path, "/proc/%d/cgroup", pid);
+    r = fs_read_file(path, &b, e);
+    const char *at = r < 0 ? NULL : strstr(b.data, "0::/");
+    if (at)
+        snprintf(where, sizeof where, GUEST_CGROUP "%.*s", (int)strcspn(at + 3, "\n"), at + 3);
+    buf_done(&b);
+    return at ? enter_cgroup(where, e) : err_set(e, ESRCH, "the application is not running");
 }
 
 static int enter_new(const struct launch *l, int sock, struct err *e)
@@ -94,7 +115,7 @@ static int enter_join(const struct launch *l, int sock, struct err *e)
     int pidfd = (int)syscall(SYS_pidfd_open, l->join_pid, 0);
     if (pidfd < 0)
         return err_set(e, ESRCH, "the application is not running");
-    int r = enter_cgroup(l->cgroup, e);
+    int r = enter_cgroup_of(l->join_pid, l->cgroup, e);
     if (r < 0)
         return r;
     if (setns(pidfd, NEW_NAMESPACES | CLONE_NEWCGROUP) < 0)
