@@ -28,6 +28,7 @@
 #include "net/policy.h"
 
 #define PORT 8080
+#define SILENT_PORT 8081 /* connections are made, nobody ever says anything */
 #define DNS_ANSWER "198.51.100.2"
 
 static struct rig rig;
@@ -162,6 +163,7 @@ static _Noreturn void be_the_world(int ready, int go)
     struct pollfd p[] = {{.fd = listen_on(SOCK_STREAM, "0.0.0.0", PORT), .events = POLLIN},
                          {.fd = listen_on(SOCK_DGRAM, "0.0.0.0", PORT), .events = POLLIN},
                          {.fd = listen_on(SOCK_DGRAM, "198.51.100.2", 53), .events = POLLIN}};
+    (void)listen_on(SOCK_STREAM, "0.0.0.0", SILENT_PORT); /* the kernel answers for it */
     if (write(ready, "l", 1) != 1)
         _exit(1);
     serve(p);
@@ -250,6 +252,41 @@ static struct box *thaw(const char *id, const char *policy_text)
     return b;
 }
 
+/*
+ * Two processes that wait for data, one from the world and one from a listener of the machine's
+ * own; /run/NAME has the number of the error that ended the wait.
+ */
+static void hold_connections(struct box *b)
+{
+    static const char script[] =
+        "use Socket; my ($name, $ip, $port) = @ARGV; my $l;"
+        "if ($name eq q(near)) { socket($l, PF_INET, SOCK_STREAM, 0);"
+        "  bind($l, sockaddr_in($port, INADDR_LOOPBACK)) or die $!; listen($l, 4) }"
+        "socket(my $c, PF_INET, SOCK_STREAM, 0);"
+        "connect($c, sockaddr_in($port, inet_aton($ip))) or die qq($name: $!);"
+        "open my $f, q(>), qq(/run/$name.up); close $f;"
+        "my $n = sysread $c, my $b, 1; my $why = defined $n ? qq(read $n) : $!+0;"
+        "open $f, q(>), qq(/run/$name.tmp); print $f $why; close $f;"
+        "rename qq(/run/$name.tmp), qq(/run/$name)";
+    char command[1500], out[300];
+    snprintf(command, sizeof command,
+             "(perl -e '%s' far %s %d & perl -e '%s' near 127.0.0.1 9000 &) >/run/said 2>&1;"
+             "for i in $(seq 50); do [ -e /run/far.up ] && [ -e /run/near.up ] && exit; sleep 0.1; "
+             "done; cat /run/said; exit 1",
+             script, "198.51.100.2", SILENT_PORT, script);
+    if (box_sh(b, command, out, sizeof out) != 0)
+        fail_msg("no connections: %s", out);
+}
+
+static void expect_cut(struct box *b)
+{
+    char out[100];
+    box_sh(b, "for i in $(seq 50); do [ -e /run/far ] && break; sleep 0.1; done; cat /run/far", out,
+           sizeof out);
+    assert_string_equal(out, "103"); /* ECONNABORTED */
+    assert_int_not_equal(box_sh(b, "cat /run/near 2>/dev/null", out, sizeof out), 0);
+}
+
 static void test_snapshot(void **state)
 {
     (void)state;
@@ -260,10 +297,21 @@ static void test_snapshot(void **state)
     snprintf(snapshot, sizeof snapshot, "%s/snapshot", rig.dir);
     struct box *b = box_prepare(&rig, "template", base, ENGINE_DISK_RAW);
     box_boot(&rig, b);
+    hold_connections(b);
     box_freeze(b);
     CHECK_OK(engine_snapshot(b->machine, snapshot, &e), e);
     snprintf(disk, sizeof disk, "%s", b->disk);
     template_disk = disk;
+}
+
+/* What the frozen machine was connected to talks to nobody any more: owners are told at once. New
+ * connections are made, and those inside the machine go on. */
+static void test_connections_of_a_clone(void **state)
+{
+    (void)state;
+    struct box *b = thaw("cut", NULL);
+    expect_cut(b);
+    assert_true(tcp_answers(b, "198.51.100.2"));
 }
 
 /* No policy can open these, and the default does not open UDP and private networks either. */
@@ -333,6 +381,7 @@ int main(int argc, char **argv)
     rig_open(&rig, argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_snapshot, box_end_all),
+        cmocka_unit_test_teardown(test_connections_of_a_clone, box_end_all),
         cmocka_unit_test_teardown(test_default, box_end_all),
         cmocka_unit_test_teardown(test_rules, box_end_all),
         cmocka_unit_test_teardown(test_everything_allowed, box_end_all),

@@ -140,6 +140,48 @@ static int64_t restore_alone(struct box **ret, const char *id)
     return clock_mono_us() - t0;
 }
 
+/* Who a machine is to its programs: machine-id, boot id, host name in its four places. */
+static void read_identity(struct box *b, char out[3][200])
+{
+    static const char *const commands[3] = {"cat /etc/machine-id",
+                                            "cat /proc/sys/kernel/random/boot_id",
+                                            "echo $(hostname) $(uname -n) $(cat /etc/hostname) "
+                                            "$(sed -n 's/^127.0.0.1.*localhost //p' /etc/hosts)"};
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(box_sh(b, commands[i], out[i], 200), 0);
+}
+
+/* Clones are told apart by everything that names a machine, and draw other numbers from the kernel
+ * (the boot id is the first the agent draws). A machine that slept is still the same. */
+static void test_identity(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct box *b[2];
+    char who[2][3][200], again[3][200], uuid[2][200], dir[500];
+    restore_alone(&b[0], "alice");
+    restore_alone(&b[1], "bob");
+    for (int i = 0; i < 2; i++) {
+        read_identity(b[i], who[i]);
+        box_sh(b[i], "cat /proc/sys/kernel/random/uuid", uuid[i], sizeof uuid[i]);
+        assert_int_equal(strlen(who[i][0]), 32);
+        assert_int_equal(strlen(who[i][1]), 36);
+    }
+    assert_string_equal(who[0][2], "alice alice alice alice");
+    assert_string_equal(who[1][2], "bob bob bob bob");
+    assert_string_not_equal(who[0][0], who[1][0]);
+    assert_string_not_equal(who[0][1], who[1][1]);
+    assert_string_not_equal(uuid[0], uuid[1]);
+    snprintf(dir, sizeof dir, "%s/state", b[0]->dir);
+    box_freeze(b[0]);
+    CHECK_OK(engine_suspend(b[0]->machine, dir, &e), e);
+    box_end(b[0]);
+    box_restore(&rig, b[0], dir, false);
+    read_identity(b[0], again);
+    for (int i = 0; i < 3; i++)
+        assert_string_equal(again[i], who[0][i]);
+}
+
 static void copy_snapshot(const char *to)
 {
     struct err e = {0};
@@ -632,6 +674,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_boot_and_snapshot, box_end_all),
         cmocka_unit_test_teardown(test_clones, box_end_all),
+        cmocka_unit_test_teardown(test_identity, box_end_all),
         cmocka_unit_test_teardown(test_suspend_resume, box_end_all),
         cmocka_unit_test_teardown(test_suspend_without_snapshot, box_end_all),
         cmocka_unit_test_teardown(test_suspend_booted, box_end_all),
