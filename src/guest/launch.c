@@ -201,6 +201,11 @@ static void heard(struct launched *l, const char *text, size_t n, int fd)
         memcpy(&pid, text + 1, sizeof pid);
         l->pid = pid;
         ev_child_watch(l->ev, &l->child, pid);
+        if (kill(pid, 0) < 0) { /* the container ended, and it is reaped already */
+            ev_child_forget(l->ev, &l->child);
+            on_child(&l->child, SIGKILL);
+            break;
+        }
         (void)send(l->sock.fd, "G", 1, MSG_NOSIGNAL);
         break;
     case SAY_TTY:
