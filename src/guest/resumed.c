@@ -153,8 +153,10 @@ void guest_resumed(struct guest *g, struct stream *st, const json_t *body)
         r = rename_host(g, host, &e);
     if (r == 0 && machine_id)
         r = new_identity(machine_id, &e);
-    /* Peers of the frozen machine's connections talk to another clone, or to nobody. */
-    if (r == 0 && json_get_bool(body, "clone", false))
+    /* Peers of the frozen machine's connections talk to another clone, or to nobody: whoever waits
+     * for their data would do so for ever. */
+    if (r == 0 &&
+        (json_get_bool(body, "clone", false) || json_get_bool(body, "disconnected", false)))
         r = sockdiag_kill_remote(kept.listeners, &killed, &e);
     if (r < 0) {
         stream_error(st, e.code == EINVAL ? 400 : 500, "%s", e.text);

@@ -375,7 +375,7 @@ static int validate(struct build *b, const char *disk, const char *snapshot, str
     if (r == 0)
         r = guest_connect(b->service, app.machine.machine, 20000, &app.machine.agent, e);
     if (r == 0)
-        r = guest_resumed(app.machine.agent, b->row.id, true, e);
+        r = guest_resumed(app.machine.agent, b->row.id, GUEST_CLONED, e);
     if (r == 0)
         r = engine_machine_network(app.machine.machine, true, e);
     if (r == 0)

@@ -181,7 +181,7 @@ static int thaw(struct builder *b, const char *home, const struct builder_disks 
     if (r == 0)
         r = guest_connect(b->service, b->machine, 20000, &b->agent, e);
     if (r == 0)
-        r = guest_resumed(b->agent, b->dir, true, e);
+        r = guest_resumed(b->agent, b->dir, GUEST_CLONED, e);
     return r == 0 ? engine_machine_network(b->machine, true, e) : r;
 }
 

@@ -26,7 +26,7 @@ json_t *guest_network(void)
                      "gateway", NET_GATEWAY, "dns", NET_DNS);
 }
 
-int guest_resumed(struct agent *a, const char *identity, bool clone, struct err *e)
+int guest_resumed(struct agent *a, const char *identity, enum guest_past past, struct err *e)
 {
     unsigned char seed[64];
     char machine_id[SHA256_HEX_LEN + 1];
@@ -43,9 +43,9 @@ int guest_resumed(struct agent *a, const char *identity, bool clone, struct err 
     clock_gettime(CLOCK_REALTIME, &now);
     json_int_t ns = (json_int_t)now.tv_sec * 1000000000 + now.tv_nsec;
     CLEANUP(cleanup_json)
-    json_t *body =
-        json_pack("{s:I,s:s,s:b}", "timeNs", ns, "entropy", entropy.data, "clone", (int)clone);
-    if (clone) {
+    json_t *body = json_pack("{s:I,s:s,s:b,s:b}", "timeNs", ns, "entropy", entropy.data, "clone",
+                             past == GUEST_CLONED, "disconnected", past != GUEST_STAYED);
+    if (past == GUEST_CLONED) {
         json_object_set_new(body, "hostname", json_string(hostname));
         json_object_set_new(body, "machineId", json_string(machine_id));
     }

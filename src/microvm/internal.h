@@ -113,8 +113,11 @@ void vm_operate(void *vm);
 /* Connects and waits for the agent. */
 int guest_connect(struct microvm_service *s, struct engine_machine *m, int timeout_ms,
                   struct agent **ret, struct err *e) MUST_CHECK;
-/* Clock, entropy and identity after a restore (clone) or a resume. */
-int guest_resumed(struct agent *a, const char *identity, bool clone, struct err *e) MUST_CHECK;
+/* Clock, entropy, identity and connections of a machine whose session was just made. It keeps its
+ * connections if it STAYED (a suspend failed): the processes that carry them are the same. */
+enum guest_past { GUEST_CLONED, GUEST_SLEPT, GUEST_STAYED };
+int guest_resumed(struct agent *a, const char *identity, enum guest_past past,
+                  struct err *e) MUST_CHECK;
 json_t *guest_network(void); /* the fixed addresses of net/policy.h */
 
 struct hook_result {

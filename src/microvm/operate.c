@@ -170,7 +170,7 @@ static int start_watcher(struct microvm *vm, struct err *e)
 }
 
 /* Makes the session with a machine that just began to run. */
-static int attach(struct microvm *vm, struct engine_machine *m, bool clone, struct err *e)
+static int attach(struct microvm *vm, struct engine_machine *m, enum guest_past past, struct err *e)
 {
     struct agent *a = NULL;
     pthread_mutex_lock(&vm->lock);
@@ -183,7 +183,7 @@ static int attach(struct microvm *vm, struct engine_machine *m, bool clone, stru
     pthread_mutex_lock(&vm->lock);
     vm->agent = a;
     pthread_mutex_unlock(&vm->lock);
-    r = guest_resumed(a, vm->id, clone, e);
+    r = guest_resumed(a, vm->id, past, e);
     if (r == 0)
         r = engine_machine_network(m, true, e); /* held until the clone is itself */
     return r < 0 ? r : start_watcher(vm, e);
@@ -257,7 +257,7 @@ static int start_machine(struct microvm *vm, struct err *e)
     r = engine_restore(vm->service->cfg.engine, &spec, snapshot, &m, e);
     if (r < 0)
         return r;
-    r = attach(vm, m, true, e);
+    r = attach(vm, m, GUEST_CLONED, e);
     return r < 0 ? r : call_run_hook(vm, e);
 }
 
@@ -291,7 +291,7 @@ static int carry_on(struct microvm *vm, struct err *e)
     pthread_mutex_unlock(&vm->lock);
     if (!engine_machine_alive(vm->machine))
         return err_wrap(e, "the microVM ended while being suspended");
-    return attach(vm, vm->machine, false, e);
+    return attach(vm, vm->machine, GUEST_STAYED, e);
 }
 
 /* *told: the application was told of a suspend that may yet fail. */
@@ -377,7 +377,7 @@ static int thaw(struct microvm *vm, bool *ran, struct err *e)
         return r;
     }
     *ran = true;
-    r = attach(vm, m, false, e);
+    r = attach(vm, m, GUEST_SLEPT, e);
     if (r == 0)
         r = call_hook(vm, &vm->set.resume, "resume", "Resume", NULL, e);
     return r;

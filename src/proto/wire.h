@@ -57,8 +57,9 @@
 #define WIRE_SETTLE "/v1/settle"   /* POST {timeoutMs}: {settled, listeners:[port]} */
 #define WIRE_STATS "/v1/stats"     /* GET  {uptimeMs, memTotalKiB, memAvailableKiB, cpuMs} */
 #define WIRE_PREPARE "/v1/prepare" /* POST {dropCaches}: sync; the host then closes the channel */
-#define WIRE_RESUMED \
-    "/v1/resumed" /* POST {timeNs, entropy(base64), hostname, machineId, clone:bool} */
+/* POST {timeNs, entropy(base64), hostname, machineId, clone:bool, disconnected:bool}; disconnected:
+ * what outside carried the machine's connections has gone (true of clones in any case) */
+#define WIRE_RESUMED "/v1/resumed"
 /*
  * Build machines only. Slots are disk numbers (0 = /dev/vda).
  * SCAN   POST {disk, size}: the zip of size bytes at the start of a disk. Frames: one RECORD per

@@ -252,33 +252,30 @@ static struct box *thaw(const char *id, const char *policy_text)
     return b;
 }
 
-/*
- * Two processes that wait for data, one from the world and one from a listener of the machine's
- * own; /run/NAME has the number of the error that ended the wait.
- */
-static void hold_connections(struct box *b)
+/* A process of the guest connects and waits for data; /run/NAME has the number of the error that
+ * ends the wait. A server in the guest itself is made first. */
+static void hold_connection(struct box *b, const char *name, const char *ip, int port)
 {
     static const char script[] =
-        "use Socket; my ($name, $ip, $port) = @ARGV; my $l;"
-        "if ($name eq q(near)) { socket($l, PF_INET, SOCK_STREAM, 0);"
+        "use Socket; my ($name, $ip, $port) = @ARGV; my ($f, $l, $data);"
+        "sub note { open $f, q(>), qq(/run/$name.tmp); print $f $_[1]; close $f;"
+        "  rename qq(/run/$name.tmp), qq(/run/$_[0]) }"
+        "if ($ip eq q(127.0.0.1)) { socket($l, PF_INET, SOCK_STREAM, 0);"
         "  bind($l, sockaddr_in($port, INADDR_LOOPBACK)) or die $!; listen($l, 4) }"
         "socket(my $c, PF_INET, SOCK_STREAM, 0);"
         "connect($c, sockaddr_in($port, inet_aton($ip))) or die qq($name: $!);"
-        "open my $f, q(>), qq(/run/$name.up); close $f;"
-        "my $n = sysread $c, my $b, 1; my $why = defined $n ? qq(read $n) : $!+0;"
-        "open $f, q(>), qq(/run/$name.tmp); print $f $why; close $f;"
-        "rename qq(/run/$name.tmp), qq(/run/$name)";
+        "unlink qq(/run/$name); note(qq($name.up), $$);"
+        "my $n = sysread $c, $data, 1; note($name, defined $n ? qq(read $n) : $!+0)";
     char command[1500], out[300];
     snprintf(command, sizeof command,
-             "(perl -e '%s' far %s %d & perl -e '%s' near 127.0.0.1 9000 &) >/run/said 2>&1;"
-             "for i in $(seq 50); do [ -e /run/far.up ] && [ -e /run/near.up ] && exit; sleep 0.1; "
-             "done; cat /run/said; exit 1",
-             script, "198.51.100.2", SILENT_PORT, script);
+             "rm -f /run/%s.up; perl -e '%s' %s %s %d >/run/said 2>&1 & for i in $(seq 50); do "
+             "[ -e /run/%s.up ] && exit; sleep 0.1; done; cat /run/said; exit 1",
+             name, script, name, ip, port, name);
     if (box_sh(b, command, out, sizeof out) != 0)
-        fail_msg("no connections: %s", out);
+        fail_msg("no connection: %s", out);
 }
 
-static void expect_cut(struct box *b)
+static void expect_far_cut(struct box *b)
 {
     char out[100];
     box_sh(b, "for i in $(seq 50); do [ -e /run/far ] && break; sleep 0.1; done; cat /run/far", out,
@@ -297,20 +294,30 @@ static void test_snapshot(void **state)
     snprintf(snapshot, sizeof snapshot, "%s/snapshot", rig.dir);
     struct box *b = box_prepare(&rig, "template", base, ENGINE_DISK_RAW);
     box_boot(&rig, b);
-    hold_connections(b);
+    hold_connection(b, "far", "198.51.100.2", SILENT_PORT);
+    hold_connection(b, "near", "127.0.0.1", 9000);
     box_freeze(b);
     CHECK_OK(engine_snapshot(b->machine, snapshot, &e), e);
     snprintf(disk, sizeof disk, "%s", b->disk);
     template_disk = disk;
 }
 
-/* What the frozen machine was connected to talks to nobody any more: owners are told at once. New
- * connections are made, and those inside the machine go on. */
-static void test_connections_of_a_clone(void **state)
+/* What a frozen machine was connected to talks to nobody any more, whether clones of it run or it
+ * goes on after a sleep: owners are told at once. Connections inside the machine go on. */
+static void test_connections_are_cut(void **state)
 {
     (void)state;
+    struct err e = {0};
+    char dir[500];
     struct box *b = thaw("cut", NULL);
-    expect_cut(b);
+    expect_far_cut(b);
+    hold_connection(b, "far", "198.51.100.2", SILENT_PORT);
+    snprintf(dir, sizeof dir, "%s/state", b->dir);
+    box_freeze(b);
+    CHECK_OK(engine_suspend(b->machine, dir, &e), e);
+    box_end(b);
+    box_restore(&rig, b, dir, false);
+    expect_far_cut(b);
     assert_true(tcp_answers(b, "198.51.100.2"));
 }
 
@@ -381,7 +388,7 @@ int main(int argc, char **argv)
     rig_open(&rig, argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_snapshot, box_end_all),
-        cmocka_unit_test_teardown(test_connections_of_a_clone, box_end_all),
+        cmocka_unit_test_teardown(test_connections_are_cut, box_end_all),
         cmocka_unit_test_teardown(test_default, box_end_all),
         cmocka_unit_test_teardown(test_rules, box_end_all),
         cmocka_unit_test_teardown(test_everything_allowed, box_end_all),

@@ -307,9 +307,9 @@ void box_resumed(struct box *b, bool clone)
     hex_encode(id, raw, sizeof raw);
     assert_int_equal(base64_encode(&entropy, seed, sizeof seed), 0);
     clock_gettime(CLOCK_REALTIME, &now);
-    json_t *body = json_pack("{s:I, s:s, s:b}", "timeNs",
+    json_t *body = json_pack("{s:I, s:s, s:b, s:b}", "timeNs",
                              (json_int_t)now.tv_sec * 1000000000 + (json_int_t)now.tv_nsec,
-                             "entropy", entropy.data, "clone", (int)clone);
+                             "entropy", entropy.data, "clone", (int)clone, "disconnected", 1);
     if (clone) {
         json_object_set_new(body, "hostname", json_string(b->id));
         json_object_set_new(body, "machineId", json_string(id));
