@@ -51,7 +51,7 @@ static void on_poweroff(void *arg)
     machine_note_end(arg, MONITOR_EVENT_POWEROFF, "the guest powered off");
 }
 
-static int add_legacy(struct machine *m)
+static int add_legacy(struct machine *m, struct err *e)
 {
     const struct {
         struct bus *bus;
@@ -77,7 +77,7 @@ static int add_legacy(struct machine *m)
     int r = 0;
     for (size_t i = 0; i < ARRAY_LEN(ranges) && r == 0; i++)
         r = bus_add(ranges[i].bus, ranges[i].base, ranges[i].len, ranges[i].ops, ranges[i].dev);
-    return r;
+    return r < 0 ? err_set_errno(e, -r, "devices") : 0;
 }
 
 static unsigned slot_console(const struct machine *m)
@@ -126,18 +126,14 @@ static int add_common_devices(struct machine *m, struct err *e)
 {
     struct virtio_dev *rng;
     unsigned slot = slot_console(m);
-    int r = console_new(place(m, slot, m->io), &m->console, e);
-    if (r == 0)
-        r = attach(m, m->console, e);
-    if (r == 0)
-        r = rng_new(place(m, slot + 1, m->io), &rng, e);
-    if (r == 0)
-        r = attach(m, rng, e);
-    if (r == 0 && has(m, MONITOR_BALLOON_DEVICE))
-        r = balloon_new(place(m, n_slots(m) - 1, m->io), &m->balloon, e);
-    if (r == 0 && m->balloon)
-        r = attach(m, m->balloon, e);
-    return r;
+    int r;
+    if ((r = console_new(place(m, slot, m->io), &m->console, e)) < 0 ||
+        (r = attach(m, m->console, e)) < 0 ||
+        (r = rng_new(place(m, slot + 1, m->io), &rng, e)) < 0 || (r = attach(m, rng, e)) < 0 ||
+        !has(m, MONITOR_BALLOON_DEVICE))
+        return r;
+    r = balloon_new(place(m, m->n_virtio - 1, m->io), &m->balloon, e);
+    return r < 0 ? r : attach(m, m->balloon, e);
 }
 
 /* ---- threads ------------------------------------------------------------------------------- */
@@ -219,23 +215,15 @@ int machine_create(struct machine *m, const struct monitor_create *c, struct err
         mmap(NULL, GMEM_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (m->wake < 0 || m->child_result == MAP_FAILED)
         return err_set_errno(e, errno, "machine");
-    r = gmem_reserve(&m->mem, c->memory_bytes, e);
-    if (r == 0)
-        r = page_set_init(&m->mapped, &m->mem, e);
-    if (r == 0)
-        r = kvm_vm_new(&(struct kvm_vm_config){m->kvm_fd, &m->mem, c->vcpus, &m->ports, &m->mmio},
-                       &m->vm, e);
-    if (r == 0 && (r = add_legacy(m)) < 0)
-        err_set_errno(e, -r, "devices");
-    if (r == 0)
-        r = ev_new(&m->io, e);
-    if (r == 0)
-        r = ev_new(&m->disk, e);
     m->n_virtio = n_slots(m);
-    if (r == 0)
-        r = add_common_devices(m, e);
-    if (r == 0)
-        r = jail_limit(c->memory_bytes, UINT64_MAX, c->vcpus + OTHER_TASKS, e);
+    struct kvm_vm_config vm = {m->kvm_fd, &m->mem, c->vcpus, &m->ports, &m->mmio};
+    if ((r = gmem_reserve(&m->mem, c->memory_bytes, e)) < 0 ||
+        (r = page_set_init(&m->mapped, &m->mem, e)) < 0 || (r = kvm_vm_new(&vm, &m->vm, e)) < 0)
+        return r;
+    if ((r = add_legacy(m, e)) < 0 || (r = ev_new(&m->io, e)) < 0 ||
+        (r = ev_new(&m->disk, e)) < 0 || (r = add_common_devices(m, e)) < 0)
+        return r;
+    r = jail_limit(c->memory_bytes, UINT64_MAX, c->vcpus + OTHER_TASKS, e);
     return r < 0 ? r : start_threads(m, e);
 }
 

@@ -237,13 +237,10 @@ static int check_machine(const struct machine *m, const struct state_reader *r, 
 
 static int restore_devices(struct machine *m, const struct state_reader *r, struct err *e)
 {
-    int k = ioapic_restore(&m->ioapic, r, e);
-    if (k == 0)
-        k = serial_restore(&m->serial, r, e);
-    if (k == 0)
-        k = rtc_restore(&m->rtc, r, e);
-    if (k == 0)
-        k = ged_restore(&m->ged, r, e);
+    int k;
+    if ((k = ioapic_restore(&m->ioapic, r, e)) < 0 || (k = serial_restore(&m->serial, r, e)) < 0 ||
+        (k = rtc_restore(&m->rtc, r, e)) < 0 || (k = ged_restore(&m->ged, r, e)) < 0)
+        return k;
     for (unsigned i = 0; i < m->n_virtio && k == 0; i++)
         k = virtio_restore(m->virtio[i], r, e);
     if (k == 0 && m->net)

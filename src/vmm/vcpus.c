@@ -14,16 +14,6 @@
 #define STACK (256u << 10)
 #define REKICK_NS 1000000 /* a kick that came before KVM_RUN is repeated */
 
-static void note_end(struct machine *m, enum vcpu_exit why, const char *text)
-{
-    static const enum monitor_event events[] = {
-        [VCPU_RESET] = MONITOR_EVENT_TRIPLE_FAULT,
-        [VCPU_SHUTDOWN] = MONITOR_EVENT_POWEROFF,
-        [VCPU_FAILED] = MONITOR_EVENT_FAILED,
-    };
-    machine_note_end(m, events[why], text);
-}
-
 void machine_wake(struct machine *m)
 {
     uint64_t one = 1;
@@ -78,7 +68,7 @@ static void *thread_main(void *arg)
         while (may_run(v)) {
             enum vcpu_exit x = vcpu_run(t->vcpu, text);
             if (x != VCPU_KICKED)
-                note_end(t->machine, x, text);
+                machine_note_end(t->machine, (enum monitor_event)x, text);
         }
     }
 }

@@ -59,11 +59,11 @@ int kvm_vm_restore(struct kvm_vm *v, const struct state_reader *r, struct err *e
  * of kvm_vm_restore(). */
 void kvm_vm_stood_still(struct kvm_vm *v);
 
-enum vcpu_exit {
-    VCPU_KICKED,   /* vcpu_kick(), or a signal: park or run again */
-    VCPU_RESET,    /* reset by triple fault (text says so) */
-    VCPU_SHUTDOWN, /* system event shutdown */
-    VCPU_FAILED,   /* KVM gave up: text */
+enum vcpu_exit {                  /* an end is what the daemon is told */
+                 VCPU_KICKED = 0, /* vcpu_kick(), or a signal: park or run again */
+                 VCPU_RESET = MONITOR_EVENT_TRIPLE_FAULT, /* text says why */
+                 VCPU_SHUTDOWN = MONITOR_EVENT_POWEROFF,  /* system event shutdown */
+                 VCPU_FAILED = MONITOR_EVENT_FAILED,      /* KVM gave up: text */
 };
 /* Runs the vCPU, serving port and MMIO exits through the buses, until something else happens. A
  * pending I/O is completed before VCPU_KICKED is returned, so the state is always whole. */
