@@ -99,13 +99,14 @@ static void add_ram(struct argv *a, const struct plain_spec *s)
                   s->state ? "off" : "on", s->ram);
 }
 
+static const char net_device[] = "virtio-net-device,netdev=net,mac=" NET_GUEST_MAC;
+static const char agent_port[] = "virtserialport,chardev=agent,name=" WIRE_PORT_NAME;
+
 static void add_machine(struct argv *a, const struct plain_spec *s)
 {
     static const char *const tcg[] = {"-cpu", "max,-la57", "-accel", "tcg", NULL};
-    static const char *const kvm[] = {
-        "-cpu",    "host",        "-accel",  "kvm",
-        "-netdev", "user,id=net", "-device", "virtio-net-device,netdev=net,mac=" NET_GUEST_MAC,
-        NULL};
+    static const char *const kvm[] = {"-cpu",        "host",    "-accel",   "kvm", "-netdev",
+                                      "user,id=net", "-device", net_device, NULL};
     argv_add(a, "-machine");
     argv_addf(a,
               "microvm,acpi=on,x-option-roms=off,rtc=on,pit=on,pic=on,isa-serial=on,"
@@ -132,17 +133,16 @@ static void add_kernel(struct argv *a, const struct plain_spec *s)
 
 static void add_devices(struct argv *a, const struct plain_spec *s)
 {
-    static const char *const words[] = {
-        "-global",  "virtio-mmio.force-legacy=false",
-        "-chardev", "socket,id=qmp,fd=3",
-        "-mon",     "chardev=qmp,mode=control",
-        "-chardev", "socket,id=agent,fd=4",
-        "-serial",  "null",
-        "-device",  "virtio-serial-device,max_ports=2",
-        "-device",  "virtserialport,chardev=agent,name=" WIRE_PORT_NAME,
-        "-device",  "virtio-rng-device",
-        "-device",  "virtio-blk-device,drive=d0",
-        "-drive",   NULL};
+    static const char *const words[] = {"-global",  "virtio-mmio.force-legacy=false",
+                                        "-chardev", "socket,id=qmp,fd=3",
+                                        "-mon",     "chardev=qmp,mode=control",
+                                        "-chardev", "socket,id=agent,fd=4",
+                                        "-serial",  "null",
+                                        "-device",  "virtio-serial-device,max_ports=2",
+                                        "-device",  agent_port,
+                                        "-device",  "virtio-rng-device",
+                                        "-device",  "virtio-blk-device,drive=d0",
+                                        "-drive",   NULL};
     add_all(a, words);
     argv_addf(a, "file=%s,format=qcow2,if=none,id=d0", s->disk);
 }
