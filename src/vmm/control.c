@@ -1,4 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation. One thread waits for two things: a request of the daemon, worked on from
+ * beginning to end before the next is read, and the machine's wake counter, behind which events
+ * stand. Descriptors of a request are closed when it has been answered, but for those the machine
+ * kept. Filters come with CREATE, as its last step; before it nothing else is served.
+ *
+ * While the machine runs and nothing else happens, this thread looks for guests that can never wake
+ * up (all vCPUs halted with interrupts off).
+ */
 #include "vmm/control.h"
 
 #include <errno.h>

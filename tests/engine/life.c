@@ -143,10 +143,10 @@ static int64_t restore_alone(struct box **ret, const char *id)
 /* Who a machine is to its programs: machine-id, boot id, host name in its four places. */
 static void read_identity(struct box *b, char out[3][200])
 {
+    static const char names[] = "echo $(hostname) $(uname -n) $(cat /etc/hostname) "
+                                "$(sed -n 's/^127.0.0.1.*localhost //p' /etc/hosts)";
     static const char *const commands[3] = {"cat /etc/machine-id",
-                                            "cat /proc/sys/kernel/random/boot_id",
-                                            "echo $(hostname) $(uname -n) $(cat /etc/hostname) "
-                                            "$(sed -n 's/^127.0.0.1.*localhost //p' /etc/hosts)"};
+                                            "cat /proc/sys/kernel/random/boot_id", names};
     for (int i = 0; i < 3; i++)
         assert_int_equal(box_sh(b, commands[i], out[i], 200), 0);
 }
