@@ -232,11 +232,20 @@ static int collect_end(struct start *s, struct err *e)
     return r < 0 ? r : life_gone(&m->life, e);
 }
 
+/* Whether it was given to the reaper, which may be ending it right now. */
+static bool is_watched(struct vmm *m)
+{
+    pthread_mutex_lock(&m->life.lock);
+    bool yes = m->life.state != LIFE_NEW;
+    pthread_mutex_unlock(&m->life.lock);
+    return yes;
+}
+
 static int hand_out(struct start *s, int r, struct engine_machine **ret, struct err *e)
 {
     cleanup_close(&s->net_helper);
     cleanup_close(&s->console);
-    if (r == -EPIPE && s->m->life.state == LIFE_NEW && s->m->life.vmm.pidfd >= 0)
+    if (r == -EPIPE && !is_watched(s->m) && s->m->life.vmm.pidfd >= 0)
         r = collect_end(s, e);
     if (r == 0) {
         *ret = &s->m->base;
