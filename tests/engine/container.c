@@ -233,6 +233,18 @@ static void test_modules(void **state)
     }
 }
 
+/* The managed root file system. */
+static void test_image(void **state)
+{
+    (void)state;
+    expect("sed -n 's/^\\(ID\\|VERSION_ID\\)=//p' /etc/os-release | sort | xargs", "12 debian");
+    expect("cat /etc/dpkg/dpkg.cfg.d/* | grep -c '^force-unsafe-io'", "1");
+    expect("dpkg-query -Wf '${db:Status-Abbrev}' ca-certificates; "
+           "grep -c BEGIN /etc/ssl/certs/ca-certificates.crt | sed 's/^[1-9][0-9]*$/many/'",
+           "ii many");
+    expect("dpkg --audit; stat -c '%u %g %a' / /tmp /root", "0 0 755\n0 0 1777\n0 0 700");
+}
+
 /* Threads of the whole machine, zombies included: nothing stays of a command, or of a child it
  * left behind that has ended. */
 static void test_reaped(void **state)
@@ -423,6 +435,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_namespaces),
         cmocka_unit_test(test_network),
         cmocka_unit_test(test_modules),
+        cmocka_unit_test(test_image),
         cmocka_unit_test(test_reaped),
         cmocka_unit_test(test_clock),
         cmocka_unit_test(test_resumed_refuses),

@@ -292,6 +292,8 @@ static void test_files(void **state)
     bool found = false;
     for (size_t at = 0; at + 1024 <= seen.len && !found; at += 512)
         found = strcmp(seen.data + at, "note") == 0 &&
+                strtol(seen.data + at + 108, NULL, 8) == 1234 &&
+                strtol(seen.data + at + 116, NULL, 8) == 1235 &&
                 strcmp(seen.data + at + 512, "written from outside\n") == 0;
     assert_true(found);
     buf_done(&seen);
@@ -313,6 +315,8 @@ static void test_list(void **state)
         assert_non_null(name);
         assert_string_equal(json_get_str(v, "type"), records ? "file" : "dir");
         assert_string_equal(name, records ? "note" : "");
+        assert_int_equal(json_get_int(v, "uid", -1), records ? 1234 : 0);
+        assert_int_equal(json_get_int(v, "gid", -1), records ? 1235 : 0);
         records++;
     }
     assert_int_equal(type, WIRE_FRAME_EXIT);
