@@ -39,6 +39,7 @@ struct vcpus { /* vcpus.c */
     struct vcpu_thread {
         struct kvm_vcpu *vcpu;
         struct machine *machine;
+        bool parked;
     } thread[KVM_VCPUS_MAX];
     bool ended, told; /* the first end wins, and is told once */
     enum monitor_event end;

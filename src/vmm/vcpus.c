@@ -12,7 +12,8 @@
 #include "vmm/machine.h"
 
 #define STACK (256u << 10)
-#define REKICK_NS 1000000 /* a kick that came before KVM_RUN is repeated */
+#define REKICK_NS 1000000
+#define REKICK_MAX_NS 64000000
 
 void machine_wake(struct machine *m)
 {
@@ -33,14 +34,16 @@ void machine_note_end(struct machine *m, enum monitor_event event, const char *t
     machine_wake(m);
 }
 
-static void wait_for_run(struct vcpus *v)
+static void wait_for_run(struct vcpus *v, struct vcpu_thread *t)
 {
     pthread_mutex_lock(&v->lock);
+    t->parked = true;
     v->parked++;
     pthread_cond_broadcast(&v->changed);
     while (!v->run)
         pthread_cond_wait(&v->changed, &v->lock);
     v->parked--;
+    t->parked = false;
     pthread_mutex_unlock(&v->lock);
 }
 
@@ -64,7 +67,7 @@ static void *thread_main(void *arg)
         return NULL;
     }
     for (;;) {
-        wait_for_run(v);
+        wait_for_run(v, t);
         while (may_run(v)) {
             enum vcpu_exit x = vcpu_run(t->vcpu, text);
             if (x != VCPU_KICKED)
@@ -73,20 +76,29 @@ static void *thread_main(void *arg)
     }
 }
 
+static void kick_running(struct vcpus *v)
+{
+    for (unsigned i = 0; i < v->n; i++)
+        if (!v->thread[i].parked)
+            vcpu_kick(v->thread[i].vcpu);
+}
+
+/* A kick that came before KVM_RUN is repeated, less and less often: where processors are few, kicks
+ * alone could keep sixteen threads from parking. */
 static void wait_parked(struct vcpus *v)
 {
+    long pause = REKICK_NS;
     pthread_mutex_lock(&v->lock);
+    kick_running(v);
     while (v->parked < v->n) {
         struct timespec until;
         clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += REKICK_NS;
-        if (until.tv_nsec >= 1000000000) {
-            until.tv_nsec -= 1000000000;
-            until.tv_sec++;
-        }
-        for (unsigned i = 0; i < v->n; i++)
-            vcpu_kick(v->thread[i].vcpu);
-        pthread_cond_timedwait(&v->changed, &v->lock, &until);
+        until.tv_sec += (until.tv_nsec + pause) / 1000000000;
+        until.tv_nsec = (until.tv_nsec + pause) % 1000000000;
+        if (pthread_cond_timedwait(&v->changed, &v->lock, &until) != ETIMEDOUT)
+            continue;
+        kick_running(v);
+        pause = pause < REKICK_MAX_NS ? pause * 2 : pause;
     }
     pthread_mutex_unlock(&v->lock);
 }

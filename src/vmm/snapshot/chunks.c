@@ -38,8 +38,6 @@ struct chunks {
     uint8_t *packed, *plain; /* owned; bound and CHUNK_BYTES long */
 };
 
-/* ---- packing ------------------------------------------------------------------------------- */
-
 struct pack {
     int memory, out, level;
     struct entry *table;
@@ -103,8 +101,6 @@ int chunks_pack(int memory, int out, int level, struct err *e)
     free(p.packed);
     return r;
 }
-
-/* ---- reading ------------------------------------------------------------------------------- */
 
 static int check_table(const struct chunks *c, uint64_t file_bytes, struct err *e)
 {

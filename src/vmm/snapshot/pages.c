@@ -35,8 +35,6 @@ struct run {
 
 _Static_assert(sizeof(struct index_header) == 40 && sizeof(struct run) == 8, "no padding");
 
-/* ---- sets ---------------------------------------------------------------------------------- */
-
 static size_t set_bytes(const struct page_set *s)
 {
     return (size_t)((s->pages + 63) / 64 * 8);
@@ -82,8 +80,6 @@ static bool next_run(const struct page_set *s, uint64_t *at, struct run *ret)
     return true;
 }
 
-/* ---- which pages --------------------------------------------------------------------------- */
-
 static bool wanted(uint64_t entry, enum pages_what what)
 {
     switch (what) {
@@ -112,8 +108,6 @@ int pages_scan(const struct gmem *m, int pagemap, enum pages_what what,
     }
     return 0;
 }
-
-/* ---- writing ------------------------------------------------------------------------------- */
 
 static int write_at(int fd, const void *p, size_t n, uint64_t offset, struct err *e)
 {
@@ -187,8 +181,6 @@ int pages_write_index(const struct page_set *set, uint64_t ram_bytes, int fd, st
 {
     return write_index(set, ram_bytes, 0, fd, e);
 }
-
-/* ---- reading ------------------------------------------------------------------------------- */
 
 static int read_at(int fd, void *p, size_t n, uint64_t offset, struct err *e)
 {

@@ -43,8 +43,6 @@ static size_t padded(size_t n)
     return (n + 7) & ~(size_t)7;
 }
 
-/* ---- writing ------------------------------------------------------------------------------- */
-
 /* As large as it can get: pages that are not written to cost nothing. */
 void state_writer_init(struct state_writer *w)
 {
@@ -92,8 +90,6 @@ void state_writer_done(struct state_writer *w)
         munmap(w->data, STATE_FILE_MAX);
     *w = (struct state_writer){0};
 }
-
-/* ---- reading ------------------------------------------------------------------------------- */
 
 static int bad(struct err *e, const char *what)
 {
